@@ -1,0 +1,359 @@
+"""The coroutine object, the registry of all coroutines, and the stand-in for the main program.
+
+Stands on `coro.exceptions`.  The object is plain: it holds what to run, its state, and the greenlet that it parks in.
+Everything that makes it run is in `coro.kernel`, which each coroutine knows as ``_kernel``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context
+from functools import partial
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from .exceptions import DeadCoroutine, Interrupted, NotStartedError, ScheduleError, Shutdown
+
+if TYPE_CHECKING:
+    from greenlet import greenlet
+
+    from .kernel import Kernel
+
+__all__ = ["MAIN", "READY", "YIELDED", "AllThreads", "all_threads", "coro", "main_stub"]
+
+READY: Final = 1  # in the ready queue
+YIELDED: Final = 2  # likewise, or in the queue of those that wait for the end of the pass
+
+next_id = itertools.count().__next__  # atomic under the GIL; Python's integers never wrap, so no id comes twice
+
+
+class JoinedItself(ScheduleError, AssertionError):
+    """A coroutine tried to wait for its own end.  (An AssertionError too, because Shrapnel raised that.)"""
+
+
+class coro:
+    """A coroutine.  Made by `spawn` or `new`, not by calling the class.
+
+    Attributes (read only):
+        id: a number that no other coroutine of the process ever has, from 1 up.
+        name: what `set_name` or ``thread_name=`` gave, else the qualified name of the function.
+        dead: it has ended, or was cancelled before it began.
+        started: its function has been called.
+        scheduled: it is ready to run and waits for its turn.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_args",
+        "_collected",
+        "_context",
+        "_dead",
+        "_error",
+        "_fun",
+        "_greenlet",
+        "_id",
+        "_joiners",
+        "_kernel",
+        "_kwargs",
+        "_name",
+        "_pending",
+        "_resume",
+        "_scheduled",
+        "_stale",
+        "_started",
+        "_value",
+    )
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        fun: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        name: str | None,
+        context: Context | None,
+    ) -> None:
+        self._kernel: Kernel = kernel
+        self._fun: Any = fun
+        self._args: Any = args
+        self._kwargs: Any = kwargs
+        self._name = name
+        self._context = context
+        self._id = next_id()
+        self._dead = self._started = False
+        self._scheduled = 0  # 0, READY or YIELDED
+        self._stale = 0  # entries in the queue that no longer count, met before the one that does
+        self._collected = 0  # how many coroutines wait in result()
+        self._pending: BaseException | type[BaseException] | None = None  # raised in it when it runs next
+        self._resume: Any = None  # the switch of the greenlet that it parks in
+        self._greenlet: greenlet | None = None
+        self._joiners: dict[coro, None] | None = None
+        self._value: Any = None
+        self._error: tuple[BaseException, TracebackType | None] | None = None
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> int:
+        return self._id
+
+    @property
+    def name(self) -> str:
+        name = self._name
+        if name is None:
+            fun = self._fun
+            name = getattr(fun, "__qualname__", None) or (f"coro {self._id}" if fun is None else repr(fun))
+        return name
+
+    @property
+    def dead(self) -> bool:
+        return self._dead
+
+    @property
+    def started(self) -> bool:
+        return self._started
+
+    @property
+    def scheduled(self) -> bool:
+        return self._scheduled != 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} #{self._id} name='{self.name}' dead={self._dead:d} started={self._started:d} "
+            f"scheduled={self._scheduled != 0:d} at {id(self):#x}>"
+        )
+
+    def get_name(self) -> str:
+        """Return the name."""
+        return self.name
+
+    def set_name(self, name: str | None) -> coro:
+        """Set the name (None: the default name) and return the coroutine itself.  TypeError if it is not a str."""
+        self._name = check_name(name)
+        return self
+
+    def get_frame(self) -> FrameType | None:
+        """Return the innermost frame of the program in this coroutine, leaving out those of coro itself.
+
+        For the running coroutine that is the caller's.  None before the start and after the end.
+        """
+        if self._kernel.current is self:
+            frame: FrameType | None = sys._getframe(1)
+        else:
+            frame = self._greenlet.gr_frame if self._greenlet is not None else None
+        innermost = frame
+        while frame is not None and frame.f_globals.get("__name__", "").startswith("coro."):
+            frame = frame.f_back
+        return frame or innermost
+
+    # -- making it run -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Make a coroutine made by `new` ready to run.
+
+        Raises `DeadCoroutine` if it has ended or was cancelled, `ScheduleError` if it was started already.
+        """
+        if self._dead:
+            raise DeadCoroutine(self, "has ended and cannot be started")
+        if self._started or self._scheduled:
+            raise ScheduleError(self, "has been started already")
+        self._kernel.check_thread(self)
+        self._kernel.launch(self)
+
+    def schedule(self, value: Any = None) -> None:
+        """Make a blocked coroutine ready.  Ends a `suspend`, which then returns *value*, or a sleep.
+
+        Every other wait looks whether what it waits for has come true, and goes on waiting if not.  A coroutine made
+        by `new` is started.  Raises `DeadCoroutine` if it has ended, `ScheduleError` if it is ready or running.
+        """
+        if self._dead:
+            raise DeadCoroutine(self, "has ended and cannot be scheduled")
+        if self._scheduled:
+            raise ScheduleError(self, "is ready to run already")
+        kernel = self._kernel
+        if kernel.current is self:
+            raise ScheduleError(self, "is running")
+        kernel.check_thread(self)
+        if self._started:
+            self._scheduled = READY
+            kernel.ready.append(partial(self._resume, value))
+        else:
+            kernel.launch(self)
+
+    def raise_exception(
+        self, the_exception: BaseException | type[BaseException], force: bool = True, cancel_start: bool = False
+    ) -> None:
+        """Raise *the_exception*, an instance or a class, in this coroutine where it is blocked.
+
+        It takes the place of a wake-up that is on its way, and the coroutine goes to the end of the queue; of several
+        exceptions the last one wins.  With ``force=False`` that is a `ScheduleError` instead.  A coroutine that has
+        not run yet raises `NotStartedError`, or with ``cancel_start=True`` is cancelled: it never runs.
+        Raises `DeadCoroutine` if it has ended, `ScheduleError` if it is running, TypeError for what is no exception.
+        """
+        if not isinstance(the_exception, BaseException) and not (
+            isinstance(the_exception, type) and issubclass(the_exception, BaseException)
+        ):
+            raise TypeError(f"can only raise an exception in {self!r}, not {the_exception!r}")
+        if self._dead:
+            raise DeadCoroutine(self, "has ended: nothing can be raised in it")
+        kernel = self._kernel
+        kernel.check_thread(self)
+        if not self._started:
+            if not cancel_start:
+                raise NotStartedError(self, "has not run yet: pass cancel_start=True to cancel it")
+            kernel.bury(self)
+            return
+        if kernel.current is self:
+            raise ScheduleError(self, "is running: use the raise statement")
+        if self._scheduled and not force:
+            raise ScheduleError(self, "is ready to run already, and force is false")
+        kernel.interrupt(self, the_exception)
+
+    def shutdown(self) -> None:
+        """End the coroutine by raising `Shutdown` in it.  Never fails.
+
+        One that has not run yet is cancelled; a dead one is left alone; on itself, `Shutdown` is raised in place.
+        """
+        if self._dead:
+            return
+        self._kernel.check_thread(self)
+        if self._kernel.current is self:
+            raise Shutdown
+        self.raise_exception(Shutdown, cancel_start=True)
+
+    def interrupt(self, value: Any = None) -> None:
+        """Deprecated: raise `Interrupted` in the coroutine, unless it is ready already (ScheduleError)."""
+        warnings.warn(
+            "coro.interrupt() is deprecated: use raise_exception(Interrupted)", DeprecationWarning, stacklevel=2
+        )
+        self.raise_exception(Interrupted() if value is None else Interrupted(value), force=False)
+
+    # -- waiting for its end -----------------------------------------------------------------------------------------
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the coroutine has ended or was cancelled.
+
+        Args:
+            timeout: seconds to wait at most; None waits without limit.
+
+        Raises `TimeoutError` when the time is over, `ScheduleError` on itself, `YieldFromMain` outside a coroutine.
+        """
+        if self._dead:
+            return
+        kernel = self._kernel
+        kernel.check_thread(self)
+        me = kernel.running_coroutine()
+        if self is me:
+            raise JoinedItself(self, "cannot wait for its own end")
+        if timeout is not None:
+            from .timeouts import with_timeout
+
+            with_timeout(timeout, self.join)
+            return
+        while not self._dead:
+            if self._joiners is None:
+                self._joiners = {}
+            self._joiners[me] = None
+            try:
+                kernel.park(me)
+            finally:
+                if self._joiners is not None:
+                    self._joiners.pop(me, None)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end, then return what the function returned or raise what it raised.
+
+        A failure that somebody waits for in this way is not reported to the exception notifier as well.
+
+        Args:
+            timeout: seconds to wait at most; None waits without limit.
+
+        Raises `DeadCoroutine` if the coroutine was shut down or cancelled, and whatever `join` raises.
+        """
+        self._collected += 1
+        try:
+            self.join(timeout)
+        finally:
+            self._collected -= 1
+        if self._error is None:
+            if self._started:
+                return self._value
+            raise DeadCoroutine(self, "was cancelled before it began")
+        error, traceback = self._error
+        if isinstance(error, Shutdown):
+            raise DeadCoroutine(self, "was shut down")
+        raise error.with_traceback(traceback)  # the original one: it must not grow with each collector (D-55)
+
+
+class main_stub(coro):
+    """Stands for the main program, and for every piece of code that runs outside a coroutine.  There is only one."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(None, None, (), None, "main/scheduler", None)  # type: ignore[arg-type]
+        self._id = -1
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise ScheduleError(self, "is the main program, not a coroutine: it cannot be scheduled, joined or interrupted")
+
+    start = schedule = raise_exception = shutdown = interrupt = join = result = _refuse
+
+    def get_frame(self) -> FrameType | None:
+        """Return the caller's frame."""
+        return sys._getframe(1)
+
+    def set_name(self, name: str | None) -> coro:
+        """Refused: the main program keeps its name."""
+        return self._refuse()  # type: ignore[no-any-return]
+
+
+MAIN: Final = main_stub()  # takes the number 0, so that the first coroutine is 1
+
+
+class AllThreads(Mapping[int, coro]):
+    """All coroutines of the process by id: from their making to their end.
+
+    One that was made by `new` and not started is there as long as somebody holds it.  Iteration works on a copy, so
+    coroutines may come and go meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
+
+    def _snapshot(self) -> dict[int, coro]:
+        found: dict[int, coro] = {}
+        for kernel in list(self.kernels):
+            found.update(kernel.unstarted)
+            found.update(kernel.live)
+        return dict(sorted(found.items()))
+
+    def __getitem__(self, thread_id: int) -> coro:
+        for kernel in list(self.kernels):
+            co = kernel.live.get(thread_id) or kernel.unstarted.get(thread_id)
+            if co is not None:
+                return co
+        raise KeyError(thread_id)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._snapshot())
+
+    def __len__(self) -> int:
+        return sum(len(kernel.live) + len(kernel.unstarted) for kernel in list(self.kernels))
+
+    def __repr__(self) -> str:
+        return repr(self._snapshot())
+
+
+all_threads: Final = AllThreads()
+
+
+def check_name(name: str | None) -> str | None:
+    """Return *name*, or raise TypeError if it is no str."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"the name of a coroutine is a str, not {name!r}")
+    return name

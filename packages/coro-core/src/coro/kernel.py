@@ -1,0 +1,849 @@
+"""The kernel: ready queue, timers, descriptor table and loop of one thread.  To add a feature, build it on this file.
+
+Stands on greenlet, on `coro.coroutine` (the object that this file runs) and on `coro.poller` (what asks the system).
+
+How control moves
+-----------------
+There is no hub on the way from one coroutine to the next.  ``ready`` is a deque of *entries*, callables without an
+argument, and to park is ``ready.popleft()()``: the parking coroutine calls the next entry itself.  An entry is
+
+* ``co._resume``, the bound ``switch`` of the greenlet that a coroutine parked in: C calls C, no Python frame between;
+* ``partial(co._resume, value)``, the same with the value that `schedule` gave;
+* ``kernel.start``, once for each newborn: gives the oldest of ``newborn`` a greenlet;
+* ``kernel.poll``, always present exactly once.  It marks the end of a sweep, so the deque is never empty, and it runs
+  on the stack of whoever popped it.  When nothing else is ready the parking coroutine thus polls by itself, and if its
+  own event comes first it goes on without any switch.
+
+Whoever is resumed says so (``kernel.current = co; co._scheduled = 0``) and then looks at ``co._pending``, the exception
+that somebody wants raised in it.  That is all that happens on the way from park to resume; `Kernel.park` spells it out
+once, and a few hot verbs spell it out again to save the frame (about 100 ns).
+
+Greenlets are started by the hub only, the greenlet that called the loop: a greenlet's C stack begins where it was first
+switched to, so a coroutine that started another would nest its stack in its own.  Finished greenlets are kept for the
+next coroutine, because making one costs a mapped page: 10 us against 0.5 us.
+
+Passes
+------
+A pass ends when nothing is ready any more.  Coroutines that yielded wait in ``yielded`` for that moment, behind all that
+the pass makes ready, and behind all that the poll wakes if there is one.  `poll` really polls once per pass, or after
+64 switches or half a millisecond, whichever comes first; short passes are skipped, except while a yielder and a waiter
+for a descriptor exist together.  Polling on each pass would double the price of a hand-over between two coroutines.
+
+Timers
+------
+A heap of deadlines, plain floats of `time.monotonic`, and a dict from deadline to target: a sleeping coroutine, a
+`Timeout`, or a dict of several where deadlines collide.  A cancelled one leaves the dict at once and the heap when it
+is the last leaf, or when more than half of the heap is dead.  A `Timeout` enters the heap only at the first poll after
+it began: most are over before, and then cost neither push nor cancel.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from heapq import heapify, heappop, heappush
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+from greenlet import getcurrent, greenlet
+
+from .coroutine import READY, YIELDED, all_threads, coro
+from .exceptions import Interrupted, Shutdown, SimultaneousError, YieldFromMain
+
+if TYPE_CHECKING:
+    from .poller import Poller
+
+__all__ = ["Descriptor", "Kernel", "Timeout", "Worker", "adopted", "calling", "this_kernel", "worker"]
+
+# The bits of `coro.poller`, spelt out: importing that module imports pluggy, which costs more than all of coro.
+READ: Final = 0x0001
+WRITE: Final = 0x0004
+WAKES_READER: Final = 0x2019  # READ | ERROR | HANGUP | READ_HANGUP: an error must wake whoever waits (D-14)
+WAKES_WRITER: Final = 0x001C  # WRITE | ERROR | HANGUP
+HUNG_UP: Final = 0x2018  # ERROR | HANGUP | READ_HANGUP: said once by an edge-triggered poller, so remembered
+
+SWITCHES_PER_POLL: Final = 64  # measured: below 16 a hand-over gets dearer, above 64 nothing is gained
+SECONDS_PER_POLL: Final = 0.0005
+DRAIN_POLLS: Final = 1000  # how many times 64 switches those that keep waking each other may delay the exit
+SPARE_WORKERS: Final = 1024  # greenlets kept while the loop idles, about 6 KB each
+POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is given up
+
+Entry = Callable[[], Any]
+
+monotonic = time.monotonic  # the one clock: seconds
+
+
+class Worker(greenlet):
+    """A greenlet that runs coroutines, one after the other."""
+
+    __slots__ = ("kernel",)
+
+    kernel: Kernel
+
+
+#: `greenlet.getcurrent`, typed for the only greenlets that have a kernel: an AttributeError means "not a worker".
+worker = cast("Callable[[], Worker]", getcurrent)
+
+
+class Timeout:
+    """A deadline over a stretch of one coroutine.  The exception that carries it through inner frames names it.
+
+    No ``__init__``: with_timeout() is called for each request of a server, and that frame would cost a third of it.
+    """
+
+    __slots__ = ("co", "interrupt", "when")
+
+    co: coro | None  # None once the stretch is over
+    when: float
+    interrupt: Interrupted | bool | None  # what was raised; True: postponed once already
+
+
+class Descriptor:
+    """What the kernel knows of a file descriptor: its waiters and, where coro owns it, its cached readiness."""
+
+    __slots__ = ("fd", "hung_up", "owned", "readable", "reader", "writable", "writer")
+
+    def __init__(self, fd: int, owned: bool) -> None:
+        self.fd = fd
+        self.owned = owned  # registered once with an edge-triggered poller, and closed through coro only
+        self.reader: coro | None = None
+        self.writer: coro | None = None
+        self.readable = False
+        self.writable = False
+        self.hung_up = False
+
+
+class Kernel:
+    """The scheduler of one thread."""
+
+    __slots__ = (
+        "__weakref__",
+        "budget",
+        "current",
+        "deadline",
+        "drain",
+        "exit_code",
+        "exiting",
+        "externals",
+        "failure",
+        "failures",
+        "fds",
+        "hub",
+        "idle",
+        "inbox",
+        "live",
+        "max_wait",
+        "newborn",
+        "old_wakeup_fd",
+        "on_deadlock",
+        "on_wake",
+        "passes",
+        "poll",
+        "polled",
+        "poller",
+        "poller_name",
+        "ready",
+        "running",
+        "start",
+        "stop",
+        "thread",
+        "timer_map",
+        "timers",
+        "told",
+        "unarmed",
+        "unstarted",
+        "waiting",
+        "wake_read",
+        "wake_write",
+        "woken",
+        "yielded",
+    )
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.ready: deque[Entry] = deque()
+        self.yielded: deque[Entry] = deque()
+        self.newborn: deque[coro] = deque()
+        self.idle: list[Callable[[coro | None], Any]] = []
+        self.live: dict[int, coro] = {}  # started or about to start: the kernel owns them until they end
+        self.unstarted: weakref.WeakValueDictionary[int, coro] = weakref.WeakValueDictionary()
+        self.current: coro | None = None  # None in the scheduler and in the main program
+        self.start: Entry = self._start  # one object each, so that an entry can be told by identity
+        self.poll: Entry = self._poll
+        self.ready.append(self.poll)
+
+        self.timers: list[float] = []
+        self.timer_map: dict[float, Any] = {}
+        self.unarmed: list[Timeout] = []
+
+        self.fds: dict[int, Descriptor] = {}
+        self.waiting = 0  # coroutines parked on a descriptor
+        self.externals = 0  # promises of other threads to come back: portals, calls in other threads
+        self.inbox: deque[Entry] = deque()  # the one thing that other threads may append to, followed by wake()
+        self.on_wake: Entry | None = None  # called after each wake-up by a byte: signals
+
+        self.hub: greenlet | None = None
+        self.running = False
+        self.poller: Poller | None = None
+        self.poller_name = ""
+        self.wake_read: socket.socket | None = None
+        self.wake_write: socket.socket | None = None
+        self.woken = False
+        self.old_wakeup_fd: int | None = None
+        self.max_wait = 30.0
+        self.budget = self.passes = SWITCHES_PER_POLL
+        self.polled = 0.0
+
+        self.exiting = False
+        self.exit_code: Any = 0
+        self.failure: BaseException | None = None  # what comes out of the loop
+        self.stop = False  # the hub is to leave `dispatch`
+        self.drain = DRAIN_POLLS
+        self.deadline = inf  # of the unwinding, once that has begun
+        self.told: set[int] = set()  # who has had its Shutdown
+        self.failures = 0
+        self.on_deadlock: Callable[[], None] | None = None
+        all_threads.kernels.add(self)
+
+    # -- making coroutines -------------------------------------------------------------------------------------------
+
+    def launch(self, co: coro) -> None:
+        """Make a coroutine that `new` has made ready to run."""
+        self.unstarted.pop(co._id, None)
+        self.live[co._id] = co
+        co._scheduled = READY
+        self.newborn.append(co)
+        self.ready.append(self.start)
+
+    def _start(self) -> Any:
+        """Give the oldest newborn a greenlet.  An entry; runs on the stack of whoever parks."""
+        co = self.newborn.popleft()
+        if co._dead:  # cancelled meanwhile
+            return self.ready.popleft()()
+        if self.idle:
+            return self.idle.pop()(co)
+        self.newborn.appendleft(co)
+        self.current = None
+        return self.hub.switch(self.start)  # type: ignore[union-attr]
+
+    def _work(self, co: coro | None) -> None:
+        """Run coroutines, one after the other: the body of a worker."""
+        me = worker()
+        resume = me.switch
+        while co is not None:
+            co._resume = resume
+            co._greenlet = me
+            co._started = True
+            co._scheduled = 0
+            me.gr_context = co._context
+            self.current = co
+            fun, args, kwargs = co._fun, co._args, co._kwargs
+            try:
+                # Few arguments by hand: on 3.11 f(*args) recurses in C, and each switch copies that stack too.
+                if kwargs:
+                    co._value = fun(*args, **kwargs)
+                elif not args:
+                    co._value = fun()
+                elif len(args) == 1:
+                    co._value = fun(args[0])
+                elif len(args) == 2:
+                    co._value = fun(args[0], args[1])
+                else:
+                    co._value = fun(*args)
+            except BaseException as exc:
+                co._error = (exc, exc.__traceback__)
+                if not isinstance(exc, Shutdown):
+                    self._failed(co, exc)
+            if co._name is None:
+                co._name = getattr(fun, "__qualname__", None) or repr(fun)
+            fun = args = kwargs = None  # type: ignore[assignment]
+            co._dead = True
+            del self.live[co._id]
+            co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = None
+            if co._joiners is not None:
+                self.wake_joiners(co)
+            self.current = None
+            entry = self.ready.popleft()
+            if entry is self.start:
+                co = self.newborn.popleft()
+                if not co._dead:
+                    continue
+                entry = self.ready.popleft()
+            self.idle.append(resume)
+            co = None  # a parked worker must not keep the last coroutine alive
+            co = entry()
+
+    def _failed(self, co: coro, exc: BaseException) -> None:
+        """An exception has left the function of *co*, which is still alive and current."""
+        from .report import notify
+
+        if isinstance(exc, SystemExit):
+            self.set_exit(exc.code)
+        elif isinstance(exc, KeyboardInterrupt):
+            self.fail(exc)
+        elif not co._collected:
+            notify(exc)
+
+    def bury(self, co: coro) -> None:
+        """Forget *co*, which was cancelled or is given up, and wake its joiners.  (`_work` spells this out.)"""
+        co._dead = True
+        co._scheduled = 0
+        self.live.pop(co._id, None)
+        if not co._started:
+            self.unstarted.pop(co._id, None)
+        if co._name is None:
+            co._name = co.name  # the last chance to ask the function
+        co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._pending = None
+        if co._joiners is not None:
+            self.wake_joiners(co)
+
+    def wake_joiners(self, co: coro) -> None:
+        """Wake those that wait for the end of *co*, in the order in which they came."""
+        joiners, co._joiners = co._joiners, None
+        for joiner in joiners or ():
+            self.wake(joiner)
+
+    # -- parking and waking ------------------------------------------------------------------------------------------
+
+    def wake(self, co: coro) -> bool:
+        """Make a parked coroutine ready, unless it is on its way already.  Returns whether it was not."""
+        if co._scheduled or co._dead:
+            return False
+        co._scheduled = READY
+        self.ready.append(co._resume)
+        return True
+
+    def park(self, co: coro) -> Any:
+        """Let others run until somebody wakes *co*, the current coroutine.  Returns the value given by `schedule`.
+
+        Whoever calls this has queued *co* somewhere, removes it from there on every way out (``try: ... finally``), and
+        looks whether what it waits for has come true: a wake-up is only a hint.
+        """
+        if getcurrent() is not co._greenlet:
+            return adopted(self.park, co)
+        value = self.ready.popleft()()
+        self.current = co
+        co._scheduled = 0
+        if co._pending is not None:
+            self.settle(co)
+        return value
+
+    def running_coroutine(self) -> coro:
+        """Return the current coroutine; `YieldFromMain` in the main program, in signal handlers and poller code."""
+        co = self.current
+        if co is None:
+            outside()
+        return co
+
+    def check_thread(self, co: coro) -> None:
+        """Refuse to touch *co* from a thread that is not its own."""
+        if threading.get_ident() != self.thread:
+            raise RuntimeError(
+                f"{co!r} belongs to thread {self.thread}, this is {threading.current_thread()!r}: "
+                "only a Portal reaches into the loop of another thread"
+            )
+
+    def settle(self, co: coro) -> None:
+        """Raise what is pending in *co*, once the entries that were in the queue before it have been used up."""
+        while co._stale:
+            co._stale -= 1
+            co._scheduled = READY
+            self.ready.popleft()()
+            self.current = co
+            co._scheduled = 0
+        exc = co._pending
+        co._pending = None
+        if exc is not None:
+            raise exc
+
+    def interrupt(self, co: coro, exc: BaseException | type[BaseException]) -> None:
+        """Raise *exc* in *co*, which has run and is not running now, in place of any wake-up that it was to get."""
+        co._pending = exc
+        if co._scheduled:
+            co._stale += 1  # its old entry stays in the queue, void, and is met before the new one
+        if co._scheduled == YIELDED:
+            self.yielded.append(co._resume)
+        else:
+            co._scheduled = READY
+            self.ready.append(co._resume)
+
+    # -- timers ------------------------------------------------------------------------------------------------------
+
+    def add_timer(self, when: float, target: Any) -> None:
+        """At *when* wake *target*, a parked coroutine, or deliver it, a `Timeout`."""
+        timer_map = self.timer_map
+        if when not in timer_map:
+            timer_map[when] = target
+            heappush(self.timers, when)
+            return
+        other = timer_map[when]
+        if type(other) is dict:
+            other[target] = None
+        else:
+            timer_map[when] = {other: None, target: None}
+
+    def cancel_timer(self, when: float, target: Any) -> None:
+        """Undo `add_timer`, if it has not come to pass."""
+        timer_map = self.timer_map
+        found = timer_map.get(when)
+        if found is not target:
+            if type(found) is not dict or target not in found:
+                return
+            del found[target]
+            if found:
+                return
+        del timer_map[when]
+        timers = self.timers
+        dead = len(timers) - len(timer_map)
+        if timers[-1] == when:
+            timers.pop()  # the last leaf of a heap may always go
+        elif dead > 64 and dead > len(timer_map):
+            timers[:] = timer_map
+            heapify(timers)
+
+    def begin_timeout(self, co: coro, seconds: float) -> Timeout:
+        """Put the running coroutine *co* under a deadline from now on; the caller must `end_timeout`."""
+        timeout = Timeout()
+        timeout.co = co
+        timeout.interrupt = None
+        try:
+            timeout.when = monotonic() + seconds
+            if seconds > 0:
+                self.unarmed.append(timeout)
+                return timeout
+        except TypeError:
+            msg = f"a timeout is a number of seconds (infinity for none), not {seconds!r}"
+            raise TypeError(msg) from None
+        if seconds != seconds:
+            raise ValueError("a timeout cannot be NaN seconds")
+        # Already over: noticed at the first park, so the poll at the end of that pass must not be skipped.
+        self.add_timer(timeout.when, timeout)
+        self.budget = 0
+        return timeout
+
+    def end_timeout(self, timeout: Timeout) -> None:
+        """The stretch of code under *timeout* is over, in whatever way."""
+        timeout.co = None
+        if self.unarmed and self.unarmed[-1] is timeout:
+            self.unarmed.pop()
+        else:
+            self.cancel_timer(timeout.when, timeout)
+
+    def _arm(self) -> None:
+        for timeout in self.unarmed:
+            if timeout.co is not None and timeout.when != inf:
+                self.add_timer(timeout.when, timeout)
+        self.unarmed.clear()
+
+    def _fire(self, now: float) -> None:
+        """Wake and interrupt those whose time has come, by deadline, then in the order in which they were set."""
+        timers = self.timers
+        held: list[Timeout] = []
+        while timers and timers[0] <= now:
+            target = self.timer_map.pop(heappop(timers), None)
+            if target is None:
+                continue  # cancelled
+            for item in target if type(target) is dict else (target,):
+                if type(item) is not Timeout:
+                    self.wake(item)
+                elif not self._expire(item):
+                    held.append(item)
+        for timeout in held:
+            self.add_timer(timeout.when, timeout)
+
+    def _expire(self, timeout: Timeout) -> bool:
+        """Deliver an expired timeout, or return False: its coroutine is to run first, what it waited for has come.
+
+        It is postponed once only, else a coroutine that always finds something ready would never be timed out (D-10).
+        """
+        co = timeout.co
+        if co is None:
+            return True
+        if co._pending is not None or (co._scheduled == READY and timeout.interrupt is None):
+            timeout.interrupt = True
+            return False
+        co._pending = timeout.interrupt = Interrupted(timeout)
+        if not co._scheduled:
+            co._scheduled = READY
+            self.ready.append(co._resume)
+        return True
+
+    # -- descriptors -------------------------------------------------------------------------------------------------
+
+    def wait_for(self, co: coro, fd: int, mask: int) -> None:
+        """Park *co* until *fd*, which coro does not own, is ready for *mask* (READ or WRITE)."""
+        entry = self.fds.get(fd)
+        if entry is None:
+            entry = Descriptor(fd, owned=False)
+        other = entry.reader if mask == READ else entry.writer
+        if other is not None:
+            raise SimultaneousError(co, other, (fd, "read" if mask == READ else "write"))
+        self._arm_descriptor(entry, mask)  # first: what fails here leaves nothing behind (D-16)
+        self.fds[fd] = entry
+        if mask == READ:
+            entry.reader = co
+        else:
+            entry.writer = co
+        self.waiting += 1
+        try:
+            while entry.reader is co if mask == READ else entry.writer is co:
+                self.park(co)
+        finally:
+            self.waiting -= 1
+            self._leave(co, entry, mask)
+
+    def _arm_descriptor(self, entry: Descriptor, mask: int) -> None:
+        if entry.reader is not None:
+            mask |= READ
+        if entry.writer is not None:
+            mask |= WRITE
+        if entry.owned:
+            raise ValueError(f"descriptor {entry.fd} belongs to a coro socket: use the methods of that socket")
+        self.poller.arm(entry.fd, mask)  # type: ignore[union-attr]
+
+    def _leave(self, co: coro, entry: Descriptor, mask: int) -> None:
+        """*co* no longer waits; what it armed is withdrawn unless it has been reported."""
+        interrupted = False
+        if mask == READ and entry.reader is co:
+            entry.reader = None
+            interrupted = True
+        elif mask == WRITE and entry.writer is co:
+            entry.writer = None
+            interrupted = True
+        if self.fds.get(entry.fd) is not entry:
+            return  # closed meanwhile
+        if entry.reader is None and entry.writer is None:
+            del self.fds[entry.fd]
+            if interrupted and self.poller is not None:
+                self.poller.unregister(entry.fd)
+
+    def _report(self, fd: int, mask: int) -> None:
+        """The poller says that *fd* is ready."""
+        entry = self.fds.get(fd)
+        if entry is None:
+            if self.wake_read is not None and fd == self.wake_read.fileno():
+                self._woken()
+            else:  # nobody's: an interrupted wait, or a duplicate of a file that was closed (coro-epoll, fact 1)
+                self.poller.unregister(fd)  # type: ignore[union-attr]
+            return
+        if mask & HUNG_UP:
+            entry.hung_up = True
+        if mask & WAKES_READER:
+            entry.readable = True
+            co = entry.reader
+            if co is not None:
+                entry.reader = None
+                self.wake(co)
+        if mask & WAKES_WRITER:
+            entry.writable = True
+            co = entry.writer
+            if co is not None:
+                entry.writer = None
+                self.wake(co)
+        if not entry.owned and (entry.reader is not None or entry.writer is not None):
+            try:
+                self._arm_descriptor(entry, 0)  # the report has disarmed the other direction too
+            except OSError:
+                self._report(fd, READ | WRITE)  # let it try again, and meet the error itself
+
+    # -- other threads and signals -----------------------------------------------------------------------------------
+
+    def wake_up(self) -> None:
+        """End the poll that is under way, or the next one.  For any thread and for signal handlers."""
+        if not self.woken:
+            self.woken = True
+            wake_write = self.wake_write
+            if wake_write is not None:
+                with suppress(OSError):  # full: then it is awake already; closed: the loop has ended
+                    wake_write.send(b"\0")
+
+    def _woken(self) -> None:
+        wake_read = self.wake_read
+        assert wake_read is not None
+        with suppress(OSError):  # until it is empty
+            while wake_read.recv(4096):
+                pass
+        self.woken = False  # before the inbox is emptied: what comes later writes another byte
+        self.poller.arm(wake_read.fileno(), READ)  # type: ignore[union-attr]
+        inbox = self.inbox
+        while inbox:
+            inbox.popleft()()
+        if self.on_wake is not None:
+            self.on_wake()
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    def _poll(self) -> Any:
+        """End a sweep and go on.  An entry."""
+        return self.after_sweep()()
+
+    def after_sweep(self) -> Entry:
+        """Look at the timers and ask the poller if it is time to; return the entry to call next."""
+        ready = self.ready
+        if ready:  # made ready in this sweep: the next sweep of the same pass
+            self.budget = budget = self.budget - len(ready)
+            if budget > 0:
+                ready.append(self.poll)
+                return ready.popleft()
+        else:  # the pass is over
+            batch = self.yielded
+            self.budget = budget = self.budget - len(batch)
+            if budget > 0 and batch and not self.waiting and not self.exiting:
+                self.yielded = ready
+                self.ready = batch
+                batch.append(self.poll)
+                return batch.popleft()
+        self.current = None
+        try:
+            to_hub = self._turn()
+        except BaseException as exc:
+            to_hub = self._turn_failed(exc)
+        if to_hub:
+            self.ready.appendleft(self.poll)
+            return self.hub.switch  # type: ignore[union-attr]
+        self.ready.append(self.poll)
+        return self.ready.popleft()
+
+    def _turn(self) -> bool:
+        """Wake whom the poller and the timers name, and wait if there is nothing to do.  True: the hub is to go on."""
+        ready = self.ready
+        begin = monotonic()
+        # Switches until the next turn: 64, or the whole next pass, halved while they take longer than they should.
+        if begin - self.polled > SECONDS_PER_POLL:
+            self.passes >>= 1
+        elif self.passes < SWITCHES_PER_POLL:
+            self.passes += self.passes + 1
+        self.budget = min(self.passes, SWITCHES_PER_POLL)
+        unwinding = self.deadline != inf
+        if self.exiting and not unwinding:  # let those run that are ready, but serve neither timers nor descriptors
+            self.drain -= 1
+            self.stop = not ready or self.drain <= 0
+            return self.stop
+        now = begin
+        while True:
+            if self.unarmed:
+                self._arm()
+            timers = self.timers
+            if ready or self.yielded:
+                timeout = 0.0
+            else:
+                if len(self.idle) > SPARE_WORKERS and not self._trim():
+                    return True
+                timeout = self.max_wait
+                if timers:
+                    timeout = min(timeout, max(0.0, timers[0] - now))
+                elif not self.waiting and not self.externals:
+                    if unwinding:
+                        self.deadline = now  # nothing can end those that are left
+                    elif self.on_deadlock is not None:
+                        self.on_deadlock()
+                if unwinding:
+                    if self.tell():
+                        continue
+                    timeout = min(timeout, max(0.0, self.deadline - now))
+            for fd, mask in self.poller.wait(timeout):  # type: ignore[union-attr]
+                self._report(fd, mask)
+            self.failures = 0
+            now = monotonic()
+            if timers and timers[0] <= now:
+                self._fire(now)
+            if self.yielded:
+                ready.extend(self.yielded)
+                self.yielded.clear()
+            if unwinding and (not self.live or now >= self.deadline):
+                self.stop = True
+                return True
+            if ready or (self.exiting and not unwinding):
+                self.polled = now
+                return False
+
+    def _turn_failed(self, exc: BaseException) -> bool:
+        """Something was raised in the scheduler: by the poller, by a signal handler, or because the stack is full."""
+        if isinstance(exc, (RecursionError, MemoryError)) and getcurrent() is not self.hub:
+            return True  # the hub tries again, in a stack of its own instead of an innocent coroutine's
+        if not isinstance(exc, Exception):
+            self.fail(exc)
+            return False
+        from .report import print_stderr, traceback_string
+
+        self.failures += 1
+        print_stderr(f"the poller {self.poller_name!r} or a signal handler has failed: {traceback_string(exc)}")
+        if self.failures >= POLLER_FAILURES:
+            self.fail(exc)
+            if self.deadline != inf:
+                self.stop = True  # not even the unwinding can go on
+        return self.stop
+
+    def _trim(self) -> bool:
+        """End some greenlets that nobody needs.  They return to the hub, so only there; elsewhere False."""
+        if getcurrent() is not self.hub:
+            return False
+        while len(self.idle) > SPARE_WORKERS:
+            self.idle.pop()(None)
+        return True
+
+    def fail(self, exc: BaseException) -> None:
+        """End the loop; *exc* comes out of it."""
+        if self.failure is None:
+            self.failure = exc
+        self.exiting = True
+
+    def set_exit(self, exit_code: Any) -> None:
+        """End the loop once those that are ready have run; `SystemExit` with *exit_code* comes out of it."""
+        self.exit_code = exit_code
+        self.exiting = True
+
+    def tell(self) -> bool:
+        """Raise `Shutdown` in all that have not had it.  Returns whether there were any."""
+        fresh = [co for co in self.live.values() if co._id not in self.told]
+        for co in fresh:
+            self.told.add(co._id)
+            co.shutdown()
+        return bool(fresh)
+
+    def dispatch(self) -> None:
+        """Run coroutines until `stop`.  The part of the hub in that is to make greenlets."""
+        self.stop = False
+        while not self.stop:
+            try:
+                entry = self.ready.popleft()
+                if entry is not self.start:
+                    entry = entry()
+                while entry is self.start:
+                    co = self.newborn.popleft()
+                    entry = None  # type: ignore[assignment]
+                    if not co._dead:
+                        new = Worker(self._work, self.hub)
+                        new.kernel = self
+                        entry = new.switch(co)
+            except BaseException as exc:  # a signal handler that raised while the hub ran: its turn
+                self.current = None
+                self.fail(exc)
+                if self.poll not in self.ready:
+                    self.ready.append(self.poll)
+
+    def loop(self, poller: Any, max_wait: float, grace: float) -> Any:
+        """Run until somebody ends it, then give the coroutines that are left *grace* seconds to unwind.
+
+        Returns the exit code.  Raises what `fail` was given.  Everything that the run needed is released on every way out.
+        """
+        from .discovery import open_poller
+
+        if self.running:
+            raise RuntimeError("the event loop of this thread is running already: it cannot be nested")
+        self.poller_name, self.poller = open_poller(poller)
+        self.max_wait = max_wait
+        self.hub = getcurrent()
+        try:
+            self.wake_read, self.wake_write = socket.socketpair()
+            self.wake_read.setblocking(False)
+            self.wake_write.setblocking(False)
+            self.poller.arm(self.wake_read.fileno(), READ)
+            if threading.current_thread() is threading.main_thread():
+                self.old_wakeup_fd = signal.set_wakeup_fd(self.wake_write.fileno(), warn_on_full_buffer=False)
+            self.running = True
+            self.polled = monotonic()
+            self.dispatch()
+            self.deadline = monotonic() + grace
+            self.tell()
+            self.dispatch()
+            if self.failure is not None:
+                raise self.failure
+            return self.exit_code
+        finally:
+            self._tidy(grace)
+
+    def _tidy(self, grace: float) -> None:
+        """Leave nothing behind: no greenlet, timer, descriptor or waiter.  The loop may be run again."""
+        self.current = None
+        self.running = False
+        for co in list(self.live.values()):
+            from .report import print_stderr
+
+            print_stderr(f"{co!r} did not end within {grace:g} s of its shutdown and is abandoned")
+            abandoned.append(co._greenlet)
+            self.bury(co)
+        while self.idle:
+            self.idle.pop()(None)
+        for queue in (self.ready, self.yielded, self.newborn, self.inbox):
+            queue.clear()
+        self.ready.append(self.poll)
+        self.timers.clear()
+        self.timer_map.clear()
+        self.unarmed.clear()
+        self.fds.clear()
+        self.waiting = 0
+        self.told.clear()
+        self.exiting = self.stop = False
+        self.exit_code = 0
+        self.failure = None
+        self.drain = DRAIN_POLLS
+        self.deadline = inf
+        self.failures = 0
+        self.woken = False
+        if self.old_wakeup_fd is not None:
+            signal.set_wakeup_fd(self.old_wakeup_fd)
+            self.old_wakeup_fd = None
+        if self.poller is not None:
+            self.poller.close()
+        for end in (self.wake_read, self.wake_write):
+            if end is not None:
+                end.close()
+        self.poller = self.wake_read = self.wake_write = self.hub = None
+
+
+#: The greenlets of coroutines that refused to end: freeing one would raise GreenletExit in it, to be refused again.
+abandoned: list[greenlet | None] = []
+
+
+class _ThreadState(threading.local):
+    kernel: Kernel | None = None
+
+
+_thread = _ThreadState()
+
+
+def this_kernel() -> Kernel:
+    """Return the kernel of this thread, making it if there is none yet."""
+    kernel = _thread.kernel
+    if kernel is None:
+        kernel = _thread.kernel = Kernel()
+    return kernel
+
+
+def calling() -> tuple[Kernel, coro]:
+    """Return the kernel and the coroutine that the caller runs in, be it in a greenlet of its own on top of it."""
+    kernel = _thread.kernel
+    if kernel is None:
+        outside()
+    return kernel, kernel.running_coroutine()
+
+
+def outside() -> NoReturn:
+    """Raise the error for whoever blocks outside a coroutine."""
+    raise YieldFromMain(
+        "blocking outside a coroutine: spawn a coroutine and let coro.event_loop() run it, or use coro.run(fn)"
+    )
+
+
+def adopted(verb: Callable[..., Any], *args: Any) -> Any:
+    """Call *verb* for a greenlet that some library has made on top of a coroutine.
+
+    What is resumed must be the greenlet that parked, so for this one call it takes the place of the coroutine's own.
+    """
+    kernel, co = calling()
+    me = cast("Worker", getcurrent())
+    own = co._resume, co._greenlet
+    co._resume, co._greenlet = me.switch, me
+    me.kernel = kernel
+    try:
+        return verb(*args)
+    finally:
+        co._resume, co._greenlet = own
+        del me.kernel

@@ -1,0 +1,204 @@
+"""Running the loop: `event_loop`, `run`, `set_exit`, and what SIGINT and SIGTERM mean meanwhile.
+
+Stands on `coro.kernel`.  The loop of the main thread takes SIGINT and SIGTERM while it runs, unless the program has
+handlers of its own or sets ``coro.install_signal_handlers = False``.  The handler only leaves a note: the byte that
+`signal.set_wakeup_fd` writes ends the poll, and the loop then unwinds all coroutines.  So a KeyboardInterrupt is never
+raised in the scheduler, nor in a coroutine that happens to run.  Only a second ^C is, in a coroutine that does not give
+way, because nothing else could end it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final, TypeVar
+
+from .coroutine import coro
+from .exceptions import DeadCoroutine, DeadlockError, Shutdown
+from .kernel import Kernel, this_kernel
+from .report import print_stderr, where
+from .verbs import spawn
+
+__all__ = [
+    "coro_is_running",
+    "event_loop",
+    "run",
+    "set_exit",
+    "set_exit_grace",
+    "set_print_exit_string",
+]
+
+T = TypeVar("T")
+
+_print_exit_string = True
+_grace = 5.0  # seconds
+
+FINISHED: Final = object()  # the exit code of a loop whose main function has ended
+
+
+def set_print_exit_string(val: object) -> None:
+    """Choose whether `event_loop` prints "Exiting..." to stderr when it ends (default: it does)."""
+    global _print_exit_string
+    _print_exit_string = bool(val)
+
+
+def set_exit_grace(seconds: float) -> float:
+    """Set how many seconds the coroutines that are left get to unwind when a loop ends (default 5).
+
+    Returns the old value.  Whoever has not ended by then is named on stderr and abandoned.
+    """
+    global _grace
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f"a grace time is a number of seconds, not {seconds!r}")
+    if not seconds >= 0:
+        raise ValueError(f"a grace time cannot be {seconds!r} seconds")
+    old, _grace = _grace, float(seconds)
+    return old
+
+
+def coro_is_running() -> bool:
+    """Return whether the event loop of this thread is running."""
+    return this_kernel().running
+
+
+def set_exit(exit_code: Any = 0) -> None:
+    """End the event loop of this thread.
+
+    The coroutines that are ready still run, and all that these make ready; then `Shutdown` is raised in those that are
+    left, so that their ``finally`` blocks run, and `event_loop` raises ``SystemExit(exit_code)``.  The last call wins.
+    Before the loop it makes the next one end as soon as those that are ready have run.
+    """
+    this_kernel().set_exit(exit_code)
+
+
+def event_loop(timeout: float = 30, *, poller: Any = None) -> None:
+    """Run the coroutines of this thread until somebody calls `set_exit`.  It can be run again afterwards.
+
+    Args:
+        timeout: seconds, int or float, that one poll may last at most.  Not meant to be changed.
+        poller: a poller's name, class or instance; by default ``CORO_POLLER`` and then the priorities decide.
+
+    Raises `SystemExit` with the code of `set_exit`, which SIGTERM and SIGINT call with 0, and whatever else ended the
+    loop: a `KeyboardInterrupt`, or the error of a poller that fails for good.  `NoPollerError` if there is no poller,
+    RuntimeError if the loop of this thread is running already.
+
+    When nothing is left that could ever happen, it says so once on stderr and goes on waiting for signals.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"the timeout of an event loop is a number of seconds, not {timeout!r}")
+    if not timeout > 0:
+        raise ValueError(f"the timeout of an event loop must be more than 0 seconds, not {timeout!r}")
+    kernel = this_kernel()
+    refuse_nesting(kernel)
+
+    def on_deadlock() -> None:
+        kernel.on_deadlock = None
+        print_stderr(f"{deadlock_text(kernel)}The event loop waits for signals.")
+
+    kernel.on_deadlock = on_deadlock
+    with signals(kernel, lambda signum: kernel.set_exit(0)):
+        try:
+            code = kernel.loop(poller, float(timeout), _grace)
+        finally:
+            kernel.on_deadlock = None
+            if _print_exit_string:
+                print_stderr("Exiting...")
+    raise SystemExit(code)
+
+
+def run(fn: Callable[..., T], /, *args: Any) -> T:
+    """Run ``fn(*args)`` as the main coroutine of an event loop and return what it returns, or raise what it raises.
+
+    The coroutines that it leaves behind are shut down first.  The poller is chosen as in `event_loop`.
+
+    Raises `DeadlockError` when nothing can ever happen again, KeyboardInterrupt for SIGINT, ``SystemExit(143)`` for
+    SIGTERM, ``SystemExit(code)`` if somebody calls ``set_exit(code)``, and RuntimeError inside a running loop.
+    """
+    if not callable(fn):
+        raise TypeError(f"run() needs a function, not {fn!r}")
+    kernel = this_kernel()
+    refuse_nesting(kernel)
+    value: list[T] = []
+    error: list[BaseException] = []
+
+    def main() -> None:
+        try:
+            value.append(fn(*args))
+        except BaseException as exc:
+            error.append(exc)
+        finally:
+            if not kernel.exiting:
+                kernel.set_exit(FINISHED)
+
+    def on_deadlock() -> None:
+        kernel.fail(DeadlockError(deadlock_text(kernel)))
+
+    def on_signal(signum: int) -> None:
+        if signum == signal.SIGINT:
+            kernel.fail(KeyboardInterrupt())
+        else:
+            kernel.set_exit(128 + signum)
+
+    co = spawn(main, thread_name=getattr(fn, "__qualname__", None) or repr(fn))
+    kernel.on_deadlock = on_deadlock
+    with signals(kernel, on_signal):
+        try:
+            code = kernel.loop(None, 30.0, _grace)
+        finally:
+            kernel.on_deadlock = None
+    if code is not FINISHED:
+        raise SystemExit(code)
+    if not error:
+        return value[0]
+    if isinstance(error[0], Shutdown):
+        raise DeadCoroutine(co, "was the main coroutine and was shut down")
+    raise error[0]
+
+
+def refuse_nesting(kernel: Kernel) -> None:
+    """Raise RuntimeError if the loop of this thread is running."""
+    if kernel.running:
+        raise RuntimeError("the event loop of this thread is running already: spawn a coroutine in it instead")
+
+
+def deadlock_text(kernel: Kernel) -> str:
+    """Say that nothing can happen any more, and list who is blocked where."""
+    blocked: list[coro] = list(kernel.live.values())
+    if not blocked:
+        return "Nothing is left to do: all coroutines have ended, and nobody has called set_exit().  "
+    lines = "".join(f"\n  {co!r} at {where(co)}" for co in blocked)
+    return f"Deadlock: every coroutine is blocked, and no timer, descriptor or thread is there to wake one:{lines}\n"
+
+
+@contextmanager
+def signals(kernel: Kernel, on_signal: Callable[[int], None]) -> Iterator[None]:
+    """While the block runs, in the main thread, take SIGINT and SIGTERM and let any signal end a poll."""
+    package = sys.modules[__package__]
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        forced = kernel.exiting
+        on_signal(signum)
+        kernel.wake_up()
+        if forced and signum == signal.SIGINT:
+            kernel.deadline = 0.0
+            if kernel.current is not None:
+                raise KeyboardInterrupt
+
+    previous: dict[int, Any] = {}
+    defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    if getattr(package, "install_signal_handlers", True):
+        for signum, default in defaults.items():
+            if signal.getsignal(signum) == default:
+                previous[signum] = signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        for signum, old in previous.items():
+            signal.signal(signum, old)

@@ -1,0 +1,309 @@
+"""The verbs of a coroutine: make one, look one up, sleep, yield, suspend, wait for a descriptor.
+
+Stands on `coro.kernel`.  `yield_slice` and `sleep_relative` spell out `Kernel.park` to save a Python frame for each
+switch; everything else calls it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from heapq import heappush
+from math import inf, nextafter
+from types import CodeType
+from typing import Any, Final, NoReturn, Protocol
+
+from greenlet import getcurrent
+
+from .coroutine import MAIN, READY, YIELDED, all_threads, check_name, coro
+from .exceptions import ClosedError
+from .kernel import READ, WRITE, adopted, calling, monotonic, outside, this_kernel, worker
+
+__all__ = [
+    "current",
+    "get_now",
+    "get_thread_by_id",
+    "new",
+    "notify_of_close",
+    "schedule",
+    "sleep_absolute",
+    "sleep_relative",
+    "spawn",
+    "suspend",
+    "ticks_per_sec",
+    "ticks_per_usec",
+    "wait_for_read",
+    "wait_for_write",
+    "yield_slice",
+]
+
+get_now = time.monotonic_ns  #: The current tick.  A tick is a nanosecond of the monotonic clock.
+ticks_per_sec: Final = 10**9
+ticks_per_usec: Final = 10**3
+
+NOT_A_BODY: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+class HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+
+# -- making and finding coroutines -----------------------------------------------------------------------------------
+
+
+def spawn(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None, **kwargs: Any) -> coro:
+    """Make a coroutine that will call ``fun(*args, **kwargs)``, ready to run after all that are ready now.
+
+    Args:
+        fun: any callable, but not a generator function or an ``async def``, whose call would run nothing.
+        thread_name: the name of the coroutine; None for the qualified name of *fun*.
+
+    Returns the coroutine; `join` it or take its `result`.  It begins with a copy of the caller's context variables.
+    May be called before the loop runs.  TypeError, before anything is made, for a wrong *fun* or *thread_name*.
+    """
+    try:
+        if fun.__code__.co_flags & NOT_A_BODY:
+            refuse_body(fun)
+    except AttributeError:
+        check_body(fun)
+    if thread_name is not None:
+        check_name(thread_name)
+    me = worker()
+    try:
+        kernel = me.kernel
+    except AttributeError:
+        kernel = this_kernel()
+    context = me.gr_context
+    co = coro(kernel, fun, args, kwargs, thread_name, context if context is None else context.copy())
+    co._scheduled = READY
+    kernel.live[co._id] = co
+    kernel.newborn.append(co)
+    kernel.ready.append(kernel.start)
+    return co
+
+
+def new(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None, **kwargs: Any) -> coro:
+    """Make a coroutine like `spawn`, but leave it to its `start` (or `schedule`) to make it ready."""
+    check_body(fun)
+    check_name(thread_name)
+    kernel = this_kernel()
+    context = getcurrent().gr_context
+    co = coro(kernel, fun, args, kwargs, thread_name, context if context is None else context.copy())
+    kernel.unstarted[co._id] = co
+    return co
+
+
+def check_body(fun: Any) -> None:
+    """Refuse what cannot be the body of a coroutine."""
+    if not callable(fun):
+        raise TypeError(f"a coroutine needs a function to run, not {fun!r}")
+    code = getattr(fun, "__code__", None) or getattr(getattr(fun, "func", None), "__code__", None)
+    if isinstance(code, CodeType) and code.co_flags & NOT_A_BODY:
+        refuse_body(fun)
+
+
+def refuse_body(fun: Any) -> NoReturn:
+    """Raise the error for a function whose call only makes a generator or an asyncio coroutine."""
+    raise TypeError(
+        f"calling {fun!r} runs nothing: it is a generator function or an 'async def'; give a plain function that "
+        "iterates over the generator, or write the body without async and await"
+    )
+
+
+def current() -> coro:
+    """Return the running coroutine.
+
+    In the main program, and in signal handlers and poller code that run while no coroutine does, that is the main
+    object, number -1, which cannot be scheduled.
+    """
+    try:
+        kernel = worker().kernel
+    except AttributeError:
+        kernel = this_kernel()
+    return kernel.current or MAIN
+
+
+def get_thread_by_id(thread_id: int) -> coro:
+    """Return the coroutine with this id.  KeyError if it has ended, or if there never was one."""
+    return all_threads[thread_id]
+
+
+def schedule(co: coro, value: Any = None) -> None:
+    """Do ``co.schedule(value)``.  TypeError if *co* is no coroutine."""
+    if not isinstance(co, coro):
+        raise TypeError(f"can only schedule a coroutine, not {co!r}")
+    co.schedule(value)
+
+
+# -- giving way ------------------------------------------------------------------------------------------------------
+
+
+def suspend() -> Any:
+    """Block until somebody calls `schedule` on this coroutine, and return the value given there.
+
+    This is what synchronization is built from: queue the current coroutine somewhere, suspend, and see to it that it
+    leaves the queue on every way out.  `YieldFromMain` outside a coroutine.
+    """
+    kernel, co = calling()
+    return kernel.park(co)
+
+
+def yield_slice() -> None:
+    """Let every other coroutine run that is ready, and all that these make ready, then go on.
+
+    If somebody waits for a descriptor the system is asked first, so "write to a pipe, then yield" lets the reader of
+    that pipe run before this returns.  `YieldFromMain` outside a coroutine.
+    """
+    try:
+        kernel = worker().kernel
+    except AttributeError:
+        return adopted(yield_slice)  # type: ignore[no-any-return]
+    co = kernel.current
+    if co is None:
+        outside()
+    co._scheduled = YIELDED
+    kernel.yielded.append(co._resume)
+    entry = kernel.ready.popleft()
+    if entry is kernel.poll:  # its frame must not lie on this stack across the switch: 10 % of a switch
+        entry = kernel.after_sweep()
+    entry()
+    kernel.current = co
+    co._scheduled = 0
+    if co._pending is not None:
+        kernel.settle(co)
+    return None
+
+
+def sleep_relative(delta: float) -> None:
+    """Sleep for *delta* seconds, int or float; never shorter.
+
+    0 or less is `yield_slice`, infinity is for ever.  `schedule` ends a sleep early.  In the main program, while no
+    loop runs, this is `time.sleep`.  TypeError for None, ValueError for NaN.
+    """
+    try:
+        kernel = worker().kernel
+    except AttributeError:
+        return sleep_elsewhere(delta)
+    co = kernel.current
+    if co is None:
+        outside()
+    try:
+        if not delta > 0:
+            return yield_slice() if delta == delta else check_delta(delta)
+    except TypeError:
+        return check_delta(delta)
+    when = monotonic() + delta
+    timer_map = kernel.timer_map
+    if when in timer_map:
+        kernel.add_timer(when, co)
+    else:
+        timer_map[when] = co
+        heappush(kernel.timers, when)
+    kernel.ready.popleft()()
+    kernel.current = co
+    co._scheduled = 0
+    if when in timer_map:
+        kernel.cancel_timer(when, co)
+    if co._pending is not None:
+        kernel.settle(co)
+    return None
+
+
+def sleep_elsewhere(delta: float) -> None:
+    """Sleep in the main program, or in a greenlet that a library has made on top of a coroutine."""
+    if this_kernel().running:
+        adopted(sleep_relative, delta)
+    else:
+        check_delta(delta)
+        time.sleep(max(0.0, min(delta, threading_timeout_max)))
+
+
+threading_timeout_max: Final = 10.0**9  # seconds: more than 30 years, and less than what time.sleep() refuses
+
+
+def check_delta(delta: Any) -> None:
+    """Refuse what is no length of time."""
+    if not isinstance(delta, (int, float)):
+        raise TypeError(f"can only sleep for a number of seconds, not {delta!r}")
+    if delta != delta:
+        raise ValueError("cannot sleep for NaN seconds")
+
+
+def sleep_absolute(when: float) -> None:
+    """Sleep until the tick *when*, on the scale of `get_now`: nanoseconds of the monotonic clock.
+
+    In the past it is `yield_slice`.  Those that sleep until the same tick wake in the order in which they began.
+    TypeError for None, ValueError for NaN.
+    """
+    if not isinstance(when, (int, float)):
+        raise TypeError(f"can only sleep until a tick, a number as get_now() returns, not {when!r}")
+    if when != when:
+        raise ValueError("cannot sleep until NaN")
+    kernel, co = calling()
+    if when <= get_now():
+        yield_slice()
+        return
+    # The division rounds to nearest; one step up makes it never early, by whatever the clock's own rounding is.
+    deadline = nextafter(when / ticks_per_sec, inf)
+    kernel.add_timer(deadline, co)
+    try:
+        kernel.park(co)
+    finally:
+        kernel.cancel_timer(deadline, co)
+
+
+# -- descriptors that coro does not own ------------------------------------------------------------------------------
+
+
+def wait_for_read(fd: int | HasFileno) -> None:
+    """Block until a read from *fd*, or an accept, would not block; an end of file and an error count too.
+
+    Args:
+        fd: a descriptor, or an object with a method ``fileno()``.
+
+    For descriptors that coro does not own: one system call for each wait.  Call `notify_of_close` before you close one
+    that a coroutine may wait for.  Raises `SimultaneousError` if another coroutine waits for the same, `ClosedError`
+    when it is closed meanwhile, OSError if the poller refuses it: ``EBADF`` for a closed one, ``EPERM`` for a regular
+    file, which is always ready.  `YieldFromMain` outside a coroutine.
+    """
+    kernel, co = calling()
+    kernel.wait_for(co, descriptor_number(fd), READ)
+
+
+def wait_for_write(fd: int | HasFileno) -> None:
+    """Block until a write to *fd* would not block, or a connect is decided.  Otherwise like `wait_for_read`."""
+    kernel, co = calling()
+    kernel.wait_for(co, descriptor_number(fd), WRITE)
+
+
+def descriptor_number(fd: int | HasFileno) -> int:
+    """Return the number of a descriptor or of an object that has one."""
+    number = fd if isinstance(fd, int) else getattr(fd, "fileno", None)
+    if callable(number):
+        number = number()
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"not a descriptor, nor an object with fileno(): {fd!r}")
+    if number < 0:
+        raise ValueError(f"{fd!r} is closed: its descriptor is {number}")
+    return number
+
+
+def notify_of_close(fd: int | HasFileno) -> None:
+    """Raise `ClosedError` in the coroutines that wait for *fd*.  To be called before *fd* is closed.
+
+    Whoever has been woken already is left alone.
+    """
+    kernel = this_kernel()
+    number = descriptor_number(fd)
+    entry = kernel.fds.pop(number, None)
+    if entry is None:
+        return
+    if kernel.poller is not None:
+        kernel.poller.unregister(number)
+    closer = current()
+    for co, verb in ((entry.reader, "read from"), (entry.writer, "write to")):
+        if co is not None and not co._scheduled:
+            text = f"descriptor {number} was closed by {closer!r} while {co!r} waited to {verb} it"
+            kernel.interrupt(co, ClosedError(text, closer))
+    entry.reader = entry.writer = None

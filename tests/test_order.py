@@ -1,0 +1,344 @@
+"""The ordering guarantees O1 to O10 and O12: who runs before whom."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+
+import pytest
+
+import coro
+
+
+def test_O1_ready_coroutines_run_in_the_order_in_which_they_became_ready(loop):
+    """Five spawned coroutines run 0, 1, 2, 3, 4; so do five that were suspended and are scheduled in another order."""
+    ran = []
+
+    def child(number):
+        ran.append(number)
+        coro.suspend()
+        ran.append(number)
+
+    def main():
+        children = [coro.spawn(child, number) for number in range(5)]
+        coro.yield_slice()
+        for number in (3, 1, 4, 0, 2):
+            children[number].schedule()
+        for co in children:
+            co.join()
+
+    loop(main)
+
+    assert [0, 1, 2, 3, 4, 3, 1, 4, 0, 2] == ran
+
+
+def test_O2_a_child_runs_after_all_that_is_ready_and_in_the_same_pass(loop):
+    """A child comes behind those that were ready when it was spawned, and before a timer that expires meanwhile."""
+    ran = []
+
+    def parent():
+        coro.spawn(ran.append, "child")
+        ran.append("parent")
+        time.sleep(0.005)  # the timer below expires now
+
+    def sleeper():
+        coro.sleep_relative(0.002)
+        ran.append("timer")
+
+    def main():
+        co = coro.spawn(sleeper)
+        coro.yield_slice()
+        coro.spawn(parent)
+        coro.spawn(ran.append, "other")
+        co.join()
+
+    loop(main)
+
+    assert ["parent", "other", "child", "timer"] == ran
+
+
+def test_O3_io_comes_before_timers_in_one_pass(loop):
+    """Of what one pass wakes, I/O runs first, then the timers by deadline, then those that yielded."""
+    ran = []
+    a, b = socket.socketpair()
+
+    def reader():
+        coro.wait_for_read(a)
+        ran.append("io")
+
+    def sleeper(delta):
+        coro.sleep_relative(delta)
+        ran.append(delta)
+
+    def main():
+        coro.spawn(sleeper, 0.010)
+        coro.spawn(sleeper, 0.005)
+        coro.spawn(reader)
+        coro.yield_slice()
+        b.send(b"x")
+        time.sleep(0.02)
+        coro.spawn(ran.append, "spawned")
+        coro.yield_slice()
+        ran.append("yielded")
+
+    with a, b:
+        loop(main)
+
+    assert ["spawned", "io", 0.005, 0.010, "yielded"] == ran
+
+
+def test_O4_expired_timers_fire_by_deadline_then_by_insertion(loop):
+    """Late timers keep the order of their deadlines; six with the same tick wake in the order in which they began."""
+    ran = []
+
+    def absolute(number, when):
+        coro.sleep_absolute(when)
+        ran.append(number)
+
+    def main():
+        when = coro.get_now() + coro.ticks_per_sec // 200
+        later = [coro.spawn(absolute, "late", when + 1000)]
+        same = [coro.spawn(absolute, number, when) for number in range(6)]
+        first = [coro.spawn(absolute, "first", when - 1000)]
+        coro.yield_slice()
+        time.sleep(0.01)
+        for co in later + same + first:
+            co.join()
+
+    loop(main)
+
+    assert ["first", 0, 1, 2, 3, 4, 5, "late"] == ran
+
+
+def test_O5_io_wakes_in_the_order_of_the_system(loop, poller):
+    """Writes to 3, 1, 4, 0, 2 wake the readers in that order, where the system knows it: on epoll and kqueue."""
+    if poller not in ("epoll", "kqueue"):
+        pytest.skip(f"{poller} cannot know in which order descriptors became ready")
+    ran = []
+    pairs = [socket.socketpair() for _ in range(5)]
+
+    def reader(number):
+        coro.wait_for_read(pairs[number][0])
+        ran.append(number)
+
+    def main():
+        children = [coro.spawn(reader, number) for number in range(5)]
+        coro.yield_slice()
+        for number in (3, 1, 4, 0, 2):
+            pairs[number][1].send(b"x")
+        for co in children:
+            co.join()
+
+    try:
+        loop(main)
+    finally:
+        for pair in pairs:
+            for end in pair:
+                end.close()
+
+    assert [3, 1, 4, 0, 2] == ran
+
+
+def test_O6_yield_slice_comes_back_behind_all_that_is_ready_transitively(loop):
+    """Whatever the ready ones make ready, and what these make ready, runs before a yielder comes back."""
+    ran = []
+
+    def chain(depth):
+        ran.append(depth)
+        if depth:
+            coro.spawn(chain, depth - 1)
+
+    def main():
+        coro.spawn(chain, 4)
+        coro.yield_slice()
+        ran.append("back")
+
+    loop(main)
+
+    assert [4, 3, 2, 1, 0, "back"] == ran
+
+
+@pytest.mark.parametrize("wait", [coro.yield_slice, lambda: coro.sleep_relative(0), lambda: coro.sleep_absolute(0)])
+def test_O6_write_then_yield_runs_the_reader_first(loop, wait):
+    """A reader blocked on a pipe has run when its writer comes back from a yield or a sleep of nothing."""
+    ran = []
+    a, b = socket.socketpair()
+
+    def reader():
+        for _ in range(100):
+            coro.wait_for_read(a)
+            ran.append(a.recv(10))
+
+    def main():
+        co = coro.spawn(reader)
+        coro.yield_slice()
+        for number in range(100):
+            b.send(b"%d" % number)
+            wait()
+            assert ran[-1] == b"%d" % number
+        co.join()
+
+    with a, b:
+        loop(main)
+
+
+def test_O7_two_that_yield_alternate(loop):
+    """Two coroutines that only yield run a, b, a, b."""
+    ran = []
+
+    def child(name):
+        for _ in range(200):
+            ran.append(name)
+            coro.yield_slice()
+
+    def main():
+        children = [coro.spawn(child, name) for name in "ab"]
+        for co in children:
+            co.join()
+
+    loop(main)
+
+    assert ["a", "b"] * 200 == ran
+
+
+def test_O8_one_interrupted_while_ready_goes_to_the_end(loop):
+    """Ready 0, 1, 2, 3; an exception raised in 0 makes that 1, 2, 3, 0."""
+    ran = []
+
+    def child(number):
+        try:
+            coro.suspend()
+        except coro.WakeUp:
+            ran.append("woken up")
+        ran.append(number)
+
+    def main():
+        children = [coro.spawn(child, number) for number in range(4)]
+        coro.yield_slice()
+        for co in children:
+            co.schedule()
+        children[0].raise_exception(coro.WakeUp)
+        for co in children:
+            co.join()
+
+    loop(main)
+
+    assert [1, 2, 3, "woken up", 0] == ran
+
+
+def test_O8_also_among_those_that_yield(loop):
+    """Yielders 0, 1, 2; an exception raised in 0 makes that 1, 2, 0, and its void place in the queue wakes nobody."""
+    ran = []
+
+    def child(number):
+        try:
+            coro.yield_slice()
+        except coro.WakeUp:
+            ran.append("woken up")
+            coro.sleep_relative(0.001)
+        ran.append(number)
+
+    def main():
+        children = [coro.spawn(child, number) for number in range(3)]
+        coro.spawn(lambda: children[0].raise_exception(coro.WakeUp))
+        for co in children:
+            co.join()
+
+    loop(main)
+
+    assert [1, 2, "woken up", 0] == ran
+
+
+def test_O9_waiters_are_woken_in_the_order_in_which_they_began_to_wait(loop):
+    """Five that join one coroutine come back in the order of their joins."""
+    ran = []
+
+    def joiner(target, number):
+        target.join()
+        ran.append(number)
+
+    def main():
+        target = coro.spawn(coro.suspend)
+        children = [coro.spawn(joiner, target, number) for number in (3, 1, 4, 0, 2)]
+        coro.yield_slice()
+        target.schedule()
+        for co in children:
+            co.join()
+
+    loop(main)
+
+    assert [3, 1, 4, 0, 2] == ran
+
+
+def test_O10_a_timer_made_in_a_pass_does_not_fire_in_it(loop):
+    """A sleep whose time is over at once comes back behind everything that was ready."""
+    ran = []
+
+    def sleeper():
+        coro.sleep_relative(1e-9)
+        ran.append("timer")
+
+    def main():
+        co = coro.spawn(sleeper)
+        for number in range(3):
+            coro.spawn(ran.append, number)
+        co.join()
+
+    loop(main)
+
+    assert [0, 1, 2, "timer"] == ran
+
+
+def test_O12_the_current_exception_is_that_of_the_coroutine(loop):
+    """`sys.exception()` and a bare ``raise`` are not disturbed by what other coroutines handle meanwhile."""
+    seen = []
+
+    def child(number):
+        try:
+            raise ValueError(number)
+        except ValueError:
+            coro.yield_slice()
+            seen.append(sys.exception().args[0])
+            with pytest.raises(ValueError, match=str(number)):
+                raise
+        assert sys.exception() is None
+
+    def main():
+        children = [coro.spawn(child, number) for number in range(3)]
+        for co in children:
+            co.join()
+
+    loop(main)
+
+    assert [0, 1, 2] == seen
+
+
+def test_D_07_those_that_keep_waking_each_other_starve_nobody(loop):
+    """Two coroutines that schedule each other for ever delay neither a timer, nor I/O, nor a yielder."""
+    a, b = os.pipe()
+    pair = []
+
+    def ping(me):
+        while True:
+            coro.suspend()
+            pair[1 - me].schedule()
+
+    def main():
+        pair.extend([coro.spawn(ping, 0), coro.spawn(ping, 1)])
+        coro.yield_slice()
+        pair[0].schedule()
+        begin = time.monotonic()
+        coro.sleep_relative(0.005)
+        coro.yield_slice()
+        os.write(b, b"x")
+        coro.wait_for_read(a)
+        assert time.monotonic() - begin < 1
+        assert any(co.scheduled for co in pair)
+
+    try:
+        loop(main)
+    finally:
+        os.close(a)
+        os.close(b)
