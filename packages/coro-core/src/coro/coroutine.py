@@ -16,6 +16,8 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from greenlet import getcurrent
+
 from .exceptions import DeadCoroutine, Interrupted, NotStartedError, ScheduleError, Shutdown
 
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ class coro:
 
         For the running coroutine that is the caller's.  None before the start and after the end.
         """
-        if self._kernel.current is self:
+        if self._greenlet is getcurrent():  # it runs, or what runs on its stack is the poll that it makes
             frame: FrameType | None = sys._getframe(1)
         else:
             frame = self._greenlet.gr_frame if self._greenlet is not None else None

@@ -262,7 +262,7 @@ class Kernel:
                     self._failed(co, exc)
             if co._name is None:
                 co._name = getattr(fun, "__qualname__", None) or repr(fun)
-            fun = args = kwargs = None  # type: ignore[assignment]
+            fun = args = kwargs = None
             co._dead = True
             del self.live[co._id]
             co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = None
@@ -627,6 +627,9 @@ class Kernel:
             return self.stop
         now = begin
         while True:
+            if unwinding and (not self.live or now >= self.deadline):
+                self.stop = True
+                return True
             if self.unarmed:
                 self._arm()
             timers = self.timers
@@ -640,9 +643,13 @@ class Kernel:
                     timeout = min(timeout, max(0.0, timers[0] - now))
                 elif not self.waiting and not self.externals:
                     if unwinding:
-                        self.deadline = now  # nothing can end those that are left
-                    elif self.on_deadlock is not None:
+                        if not self.tell():
+                            self.deadline = now  # nothing can end those that are left
+                        continue
+                    if self.on_deadlock is not None:
                         self.on_deadlock()
+                        if self.exiting:
+                            return False
                 if unwinding:
                     if self.tell():
                         continue
@@ -656,9 +663,6 @@ class Kernel:
             if self.yielded:
                 ready.extend(self.yielded)
                 self.yielded.clear()
-            if unwinding and (not self.live or now >= self.deadline):
-                self.stop = True
-                return True
             if ready or (self.exiting and not unwinding):
                 self.polled = now
                 return False

@@ -66,7 +66,7 @@ def stack_string(frame: FrameType | None = None) -> str:
     if frame is None:
         frame = sys._getframe(1)
     places = []
-    while frame is not None:
+    while frame is not None and frame.f_globals.get("__name__") != "coro.kernel":  # below it is the same for all
         places.append(f"[{_place(frame, frame.f_lineno)}]")
         frame = frame.f_back
     return " ".join(places)

@@ -209,10 +209,12 @@ class Alarm:
         outermost = _alarms[0]
         if outermost.old_delay and callable(outermost.old_handler):
             due = min(due, outermost.since + outermost.old_delay)
-        if due != inf:
-            signal.setitimer(signal.ITIMER_REAL, max(due - time.monotonic(), MOMENT))
+        # Again and again: a signal that arrives just before a system call begins does not interrupt it.
+        signal.setitimer(signal.ITIMER_REAL, 0 if due == inf else max(due - time.monotonic(), MOMENT), AGAIN)
 
     def _ring(self, signum: int, frame: FrameType | None) -> None:
+        if not _alarms or within(frame, *Alarm.SILENT):
+            return  # the block has not begun, or is over in time: it is the block that must be interrupted
         now = time.monotonic()
         outermost = _alarms[0]
         if outermost.old_delay and outermost.since + outermost.old_delay <= now and callable(outermost.old_handler):
@@ -243,7 +245,22 @@ class Alarm:
         if exc is not None and exc is self.interrupt:
             raise expired(self.seconds) from None
 
+    SILENT = (__enter__, __exit__)
 
-MOMENT: Final = 1e-6  # seconds: the shortest time that setitimer does not take for "never"
+
+MOMENT: Final = 1e-6  # seconds: short, but not 0, which setitimer takes for "never"
+AGAIN: Final = 0.01
+
+
+def within(frame: FrameType | None, *functions: Any) -> bool:
+    """Return whether *frame* is that of one of *functions*, or at most a few calls below it."""
+    for _ in range(5):
+        if frame is None:
+            return False
+        if any(frame.f_code is function.__code__ for function in functions):
+            return True
+        frame = frame.f_back
+    return False
+
 
 _alarms: list[Alarm] = []  # those in force in the main thread, the outermost first
