@@ -24,8 +24,8 @@ next coroutine, because making one costs a mapped page: 10 us against 0.5 us.
 
 Passes
 ------
-A pass ends when nothing is ready any more.  Coroutines that yielded wait in ``yielded`` for that moment, behind all that
-the pass makes ready, and behind all that the poll wakes if there is one.  `poll` really polls once per pass, or after
+A pass ends when nothing is ready any more (or after 10,000 switches).  Coroutines that yielded wait in ``yielded`` for
+that moment, behind all that the pass makes ready, and behind all that the poll wakes if there is one.  `poll` really polls once per pass, or after
 64 switches or half a millisecond, whichever comes first; short passes are skipped, except while a yielder and a waiter
 for a descriptor exist together.  Polling on each pass would double the price of a hand-over between two coroutines.
 
@@ -70,6 +70,7 @@ HUNG_UP: Final = 0x2018  # ERROR | HANGUP | READ_HANGUP: said once by an edge-tr
 
 SWITCHES_PER_POLL: Final = 64  # measured: below 16 a hand-over gets dearer, above 64 nothing is gained
 SECONDS_PER_POLL: Final = 0.0005
+SWITCHES_PER_PASS: Final = 10_000  # how long those that keep waking each other may hold back the yielders (D-07)
 DRAIN_POLLS: Final = 1000  # how many times 64 switches those that keep waking each other may delay the exit
 SPARE_WORKERS: Final = 1024  # greenlets kept while the loop idles, about 6 KB each
 POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is given up
@@ -128,6 +129,7 @@ class Kernel:
         "current",
         "deadline",
         "drain",
+        "events",
         "exit_code",
         "exiting",
         "externals",
@@ -136,7 +138,9 @@ class Kernel:
         "fds",
         "hub",
         "idle",
+        "in_pass",
         "inbox",
+        "limit",
         "live",
         "max_wait",
         "newborn",
@@ -170,7 +174,7 @@ class Kernel:
         self.ready: deque[Entry] = deque()
         self.yielded: deque[Entry] = deque()
         self.newborn: deque[coro] = deque()
-        self.idle: list[Callable[[coro | None], Any]] = []
+        self.idle: list[Callable[..., Any]] = []  # how to resume the spare workers; with None, they end
         self.live: dict[int, coro] = {}  # started or about to start: the kernel owns them until they end
         self.unstarted: weakref.WeakValueDictionary[int, coro] = weakref.WeakValueDictionary()
         self.current: coro | None = None  # None in the scheduler and in the main program
@@ -183,6 +187,7 @@ class Kernel:
         self.unarmed: list[Timeout] = []
 
         self.fds: dict[int, Descriptor] = {}
+        self.events: deque[tuple[int, int]] = deque()  # of the poll that is being dealt with
         self.waiting = 0  # coroutines parked on a descriptor
         self.externals = 0  # promises of other threads to come back: portals, calls in other threads
         self.inbox: deque[Entry] = deque()  # the one thing that other threads may append to, followed by wake()
@@ -197,7 +202,8 @@ class Kernel:
         self.woken = False
         self.old_wakeup_fd: int | None = None
         self.max_wait = 30.0
-        self.budget = self.passes = SWITCHES_PER_POLL
+        self.budget = self.limit = self.passes = SWITCHES_PER_POLL
+        self.in_pass = 0  # switches of this pass before the last poll
         self.polled = 0.0
 
         self.exiting = False
@@ -222,21 +228,23 @@ class Kernel:
         self.ready.append(self.start)
 
     def _start(self) -> Any:
-        """Give the oldest newborn a greenlet.  An entry; runs on the stack of whoever parks."""
-        co = self.newborn.popleft()
-        if co._dead:  # cancelled meanwhile
+        """Give the oldest newborn a greenlet.  An entry; runs on the stack of whoever parks.
+
+        The newborn is not passed on as an argument: it would stay alive as long as the caller is parked.
+        """
+        if self.newborn[0]._dead:  # cancelled meanwhile
+            self.newborn.popleft()
             return self.ready.popleft()()
         if self.idle:
-            return self.idle.pop()(co)
-        self.newborn.appendleft(co)
-        self.current = None
+            return self.idle.pop()()
         return self.hub.switch(self.start)  # type: ignore[union-attr]
 
-    def _work(self, co: coro | None) -> None:
-        """Run coroutines, one after the other: the body of a worker."""
+    def _work(self) -> None:
+        """Run coroutines, one after the other, beginning with the oldest newborn: the body of a worker."""
         me = worker()
         resume = me.switch
-        while co is not None:
+        while True:
+            co = self.newborn.popleft()
             co._resume = resume
             co._greenlet = me
             co._started = True
@@ -269,15 +277,13 @@ class Kernel:
             if co._joiners is not None:
                 self.wake_joiners(co)
             self.current = None
+            del co  # a parked worker must not keep the last coroutine alive
             entry = self.ready.popleft()
-            if entry is self.start:
-                co = self.newborn.popleft()
-                if not co._dead:
-                    continue
-                entry = self.ready.popleft()
+            if entry is self.start and not self.newborn[0]._dead:
+                continue
             self.idle.append(resume)
-            co = None  # a parked worker must not keep the last coroutine alive
-            co = entry()
+            if entry() is None:  # nobody needs this worker any more
+                return
 
     def _failed(self, co: coro, exc: BaseException) -> None:
         """An exception has left the function of *co*, which is still alive and current."""
@@ -315,8 +321,8 @@ class Kernel:
         """Make a parked coroutine ready, unless it is on its way already.  Returns whether it was not."""
         if co._scheduled or co._dead:
             return False
+        self.ready.append(co._resume)  # first: this can fail, on a full stack
         co._scheduled = READY
-        self.ready.append(co._resume)
         return True
 
     def park(self, co: coro) -> Any:
@@ -327,7 +333,13 @@ class Kernel:
         """
         if getcurrent() is not co._greenlet:
             return adopted(self.park, co)
-        value = self.ready.popleft()()
+        entry = self.ready.popleft()
+        try:
+            value = entry()
+        except BaseException:
+            if self.current is co:  # it never came to a switch: the stack is full
+                self.ready.appendleft(entry)
+            raise
         self.current = co
         co._scheduled = 0
         if co._pending is not None:
@@ -352,9 +364,10 @@ class Kernel:
     def settle(self, co: coro) -> None:
         """Raise what is pending in *co*, once the entries that were in the queue before it have been used up."""
         while co._stale:
+            entry = self.ready.popleft()
             co._stale -= 1
             co._scheduled = READY
-            self.ready.popleft()()
+            entry()
             self.current = co
             co._scheduled = 0
         exc = co._pending
@@ -446,14 +459,14 @@ class Kernel:
         timers = self.timers
         held: list[Timeout] = []
         while timers and timers[0] <= now:
-            target = self.timer_map.pop(heappop(timers), None)
-            if target is None:
-                continue  # cancelled
+            target = self.timer_map.get(timers[0])  # None: cancelled
             for item in target if type(target) is dict else (target,):
-                if type(item) is not Timeout:
+                if type(item) is Timeout:
+                    if not self._expire(item):
+                        held.append(item)
+                elif item is not None:
                     self.wake(item)
-                elif not self._expire(item):
-                    held.append(item)
+            self.timer_map.pop(heappop(timers), None)  # last, like the events of a poll
         for timeout in held:
             self.add_timer(timeout.when, timeout)
 
@@ -468,10 +481,11 @@ class Kernel:
         if co._pending is not None or (co._scheduled == READY and timeout.interrupt is None):
             timeout.interrupt = True
             return False
-        co._pending = timeout.interrupt = Interrupted(timeout)
+        interrupt = Interrupted(timeout)
         if not co._scheduled:
-            co._scheduled = READY
             self.ready.append(co._resume)
+            co._scheduled = READY
+        co._pending = timeout.interrupt = interrupt
         return True
 
     # -- descriptors -------------------------------------------------------------------------------------------------
@@ -595,13 +609,19 @@ class Kernel:
             batch = self.yielded
             self.budget = budget = self.budget - len(batch)
             if budget > 0 and batch and not self.waiting and not self.exiting:
+                batch.append(self.poll)
                 self.yielded = ready
                 self.ready = batch
-                batch.append(self.poll)
                 return batch.popleft()
+        begin = monotonic()  # On a full stack this fails, while nothing has been touched yet.
         self.current = None
+        to_hub = True
         try:
-            to_hub = self._turn()
+            to_hub = self._turn(begin)
+        except (RecursionError, MemoryError) as exc:
+            # In a stack that an innocent coroutine has filled: the hub tries again in its own.
+            if getcurrent() is self.hub:
+                to_hub = self._turn_failed(exc)
         except BaseException as exc:
             to_hub = self._turn_failed(exc)
         if to_hub:
@@ -610,16 +630,17 @@ class Kernel:
         self.ready.append(self.poll)
         return self.ready.popleft()
 
-    def _turn(self) -> bool:
+    def _turn(self, begin: float) -> bool:
         """Wake whom the poller and the timers name, and wait if there is nothing to do.  True: the hub is to go on."""
         ready = self.ready
-        begin = monotonic()
         # Switches until the next turn: 64, or the whole next pass, halved while they take longer than they should.
         if begin - self.polled > SECONDS_PER_POLL:
             self.passes >>= 1
         elif self.passes < SWITCHES_PER_POLL:
             self.passes += self.passes + 1
-        self.budget = min(self.passes, SWITCHES_PER_POLL)
+        self.in_pass = self.in_pass + self.limit - self.budget if ready else 0
+        held_back = bool(ready) and self.in_pass < SWITCHES_PER_PASS
+        self.budget = self.limit = min(self.passes, SWITCHES_PER_POLL)
         unwinding = self.deadline != inf
         if self.exiting and not unwinding:  # let those run that are ready, but serve neither timers nor descriptors
             self.drain -= 1
@@ -654,23 +675,27 @@ class Kernel:
                     if self.tell():
                         continue
                     timeout = min(timeout, max(0.0, self.deadline - now))
-            for fd, mask in self.poller.wait(timeout):  # type: ignore[union-attr]
+            events = self.events
+            if not events:
+                events.extend(self.poller.wait(timeout))  # type: ignore[union-attr]
+            while events:  # one is dropped only after it has been dealt with, in case the stack is full
+                fd, mask = events[0]
                 self._report(fd, mask)
+                events.popleft()
             self.failures = 0
             now = monotonic()
             if timers and timers[0] <= now:
                 self._fire(now)
-            if self.yielded:
+            if self.yielded and not held_back:
                 ready.extend(self.yielded)
                 self.yielded.clear()
+                self.in_pass = 0
             if ready or (self.exiting and not unwinding):
                 self.polled = now
                 return False
 
     def _turn_failed(self, exc: BaseException) -> bool:
-        """Something was raised in the scheduler: by the poller, by a signal handler, or because the stack is full."""
-        if isinstance(exc, (RecursionError, MemoryError)) and getcurrent() is not self.hub:
-            return True  # the hub tries again, in a stack of its own instead of an innocent coroutine's
+        """Something was raised in the scheduler, by the poller or by a signal handler."""
         if not isinstance(exc, Exception):
             self.fail(exc)
             return False
@@ -720,12 +745,13 @@ class Kernel:
                 if entry is not self.start:
                     entry = entry()
                 while entry is self.start:
-                    co = self.newborn.popleft()
-                    entry = None  # type: ignore[assignment]
-                    if not co._dead:
-                        new = Worker(self._work, self.hub)
-                        new.kernel = self
-                        entry = new.switch(co)
+                    self.current = None
+                    if self.newborn[0]._dead:
+                        self.newborn.popleft()
+                        break
+                    new = Worker(self._work, self.hub)
+                    new.kernel = self
+                    entry = new.switch()
             except BaseException as exc:  # a signal handler that raised while the hub ran: its turn
                 self.current = None
                 self.fail(exc)
@@ -775,7 +801,7 @@ class Kernel:
             self.bury(co)
         while self.idle:
             self.idle.pop()(None)
-        for queue in (self.ready, self.yielded, self.newborn, self.inbox):
+        for queue in (self.ready, self.yielded, self.newborn, self.inbox, self.events):
             queue.clear()
         self.ready.append(self.poll)
         self.timers.clear()

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import TextIO
+from typing import Final, TextIO
 
 from .coroutine import MAIN, all_threads, coro
 from .exceptions import Shutdown
@@ -26,6 +26,8 @@ __all__ = [
     "where_all",
     "write_stderr",
 ]
+
+MOST_PLACES: Final = 50  # of a stack in one line; a recursion has hundreds
 
 Notifier = Callable[[], object]
 
@@ -67,6 +69,9 @@ def stack_string(frame: FrameType | None = None) -> str:
         frame = sys._getframe(1)
     places = []
     while frame is not None and frame.f_globals.get("__name__") != "coro.kernel":  # below it is the same for all
+        if len(places) == MOST_PLACES:
+            places.append("[...]")
+            break
         places.append(f"[{_place(frame, frame.f_lineno)}]")
         frame = frame.f_back
     return " ".join(places)

@@ -165,9 +165,16 @@ def yield_slice() -> None:
     co._scheduled = YIELDED
     kernel.yielded.append(co._resume)
     entry = kernel.ready.popleft()
-    if entry is kernel.poll:  # its frame must not lie on this stack across the switch: 10 % of a switch
-        entry = kernel.after_sweep()
-    entry()
+    try:
+        if entry is kernel.poll:  # its frame must not lie on this stack across the switch: 10 % of a switch
+            entry = kernel.after_sweep()
+        entry()
+    except BaseException:
+        if kernel.current is co:  # it never came to a switch: the stack is full
+            kernel.ready.appendleft(entry)
+            kernel.yielded.pop()
+            co._scheduled = 0
+        raise
     kernel.current = co
     co._scheduled = 0
     if co._pending is not None:
@@ -200,7 +207,14 @@ def sleep_relative(delta: float) -> None:
     else:
         timer_map[when] = co
         heappush(kernel.timers, when)
-    kernel.ready.popleft()()
+    entry = kernel.ready.popleft()
+    try:
+        entry()
+    except BaseException:
+        if kernel.current is co:  # as in yield_slice
+            kernel.ready.appendleft(entry)
+            kernel.cancel_timer(when, co)
+        raise
     kernel.current = co
     co._scheduled = 0
     if when in timer_map:
