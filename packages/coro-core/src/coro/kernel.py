@@ -25,9 +25,10 @@ next coroutine, because making one costs a mapped page: 10 us against 0.5 us.
 Passes
 ------
 A pass ends when nothing is ready any more (or after 10,000 switches).  Coroutines that yielded wait in ``yielded`` for
-that moment, behind all that the pass makes ready, and behind all that the poll wakes if there is one.  `poll` really polls once per pass, or after
-64 switches or half a millisecond, whichever comes first; short passes are skipped, except while a yielder and a waiter
-for a descriptor exist together.  Polling on each pass would double the price of a hand-over between two coroutines.
+that moment, behind all that the pass makes ready, and behind all that the poll wakes if there is one.  `poll` really
+polls once per pass, or after 64 switches or half a millisecond, whichever comes first; short passes are skipped, except
+while a yielder and a waiter for a descriptor exist together.  Polling on each pass would double the price of a
+hand-over between two coroutines.
 
 Timers
 ------
@@ -73,6 +74,7 @@ SECONDS_PER_POLL: Final = 0.0005
 SWITCHES_PER_PASS: Final = 10_000  # how long those that keep waking each other may hold back the yielders (D-07)
 DRAIN_POLLS: Final = 1000  # how many times 64 switches those that keep waking each other may delay the exit
 SPARE_WORKERS: Final = 1024  # greenlets kept while the loop idles, about 6 KB each
+LONGEST_WAIT: Final = 86400.0  # seconds: epoll and poll count milliseconds in 32 bits
 POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is given up
 
 Entry = Callable[[], Any]
@@ -758,24 +760,32 @@ class Kernel:
                 if self.poll not in self.ready:
                     self.ready.append(self.poll)
 
-    def loop(self, poller: Any, max_wait: float, grace: float) -> Any:
-        """Run until somebody ends it, then give the coroutines that are left *grace* seconds to unwind.
-
-        Returns the exit code.  Raises what `fail` was given.  Everything that the run needed is released on every way out.
-        """
+    def open(self, poller: Any) -> None:
+        """Get a poller and the waker: what a run needs of the system.  Whoever succeeds in this must call `loop`."""
         from .discovery import open_poller
 
         if self.running:
-            raise RuntimeError("the event loop of this thread is running already: it cannot be nested")
+            raise RuntimeError("the event loop of this thread is running already: spawn a coroutine in it instead")
         self.poller_name, self.poller = open_poller(poller)
-        self.max_wait = max_wait
-        self.hub = getcurrent()
         try:
             self.wake_read, self.wake_write = socket.socketpair()
             self.wake_read.setblocking(False)
             self.wake_write.setblocking(False)
             self.poller.arm(self.wake_read.fileno(), READ)
+        except BaseException:
+            self._close()
+            raise
+
+    def loop(self, max_wait: float, grace: float) -> Any:
+        """Run until somebody ends it, then give the coroutines that are left *grace* seconds to unwind.
+
+        Returns the exit code.  Raises what `fail` was given.  Releases all that `open` got, on every way out.
+        """
+        self.max_wait = min(max_wait, LONGEST_WAIT)
+        self.hub = getcurrent()
+        try:
             if threading.current_thread() is threading.main_thread():
+                assert self.wake_write is not None
                 self.old_wakeup_fd = signal.set_wakeup_fd(self.wake_write.fileno(), warn_on_full_buffer=False)
             self.running = True
             self.polled = monotonic()
@@ -788,6 +798,7 @@ class Kernel:
             return self.exit_code
         finally:
             self._tidy(grace)
+            self._close()
 
     def _tidy(self, grace: float) -> None:
         """Leave nothing behind: no greenlet, timer, descriptor or waiter.  The loop may be run again."""
@@ -816,16 +827,20 @@ class Kernel:
         self.drain = DRAIN_POLLS
         self.deadline = inf
         self.failures = 0
-        self.woken = False
+        self.hub = None
+
+    def _close(self) -> None:
+        """Give back to the system what `open` got."""
         if self.old_wakeup_fd is not None:
             signal.set_wakeup_fd(self.old_wakeup_fd)
             self.old_wakeup_fd = None
+        self.woken = False
         if self.poller is not None:
             self.poller.close()
         for end in (self.wake_read, self.wake_write):
             if end is not None:
                 end.close()
-        self.poller = self.wake_read = self.wake_write = self.hub = None
+        self.poller = self.wake_read = self.wake_write = None
 
 
 #: The greenlets of coroutines that refused to end: freeing one would raise GreenletExit in it, to be refused again.

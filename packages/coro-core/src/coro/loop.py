@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from .coroutine import coro
 from .exceptions import DeadCoroutine, DeadlockError, Shutdown
@@ -36,8 +36,6 @@ T = TypeVar("T")
 
 _print_exit_string = True
 _grace = 5.0  # seconds
-
-FINISHED: Final = object()  # the exit code of a loop whose main function has ended
 
 
 def set_print_exit_string(val: object) -> None:
@@ -93,16 +91,16 @@ def event_loop(timeout: float = 30, *, poller: Any = None) -> None:
     if not timeout > 0:
         raise ValueError(f"the timeout of an event loop must be more than 0 seconds, not {timeout!r}")
     kernel = this_kernel()
-    refuse_nesting(kernel)
 
     def on_deadlock() -> None:
         kernel.on_deadlock = None
         print_stderr(f"{deadlock_text(kernel)}The event loop waits for signals.")
 
-    kernel.on_deadlock = on_deadlock
     with signals(kernel, lambda signum: kernel.set_exit(0)):
+        kernel.open(poller)
+        kernel.on_deadlock = on_deadlock
         try:
-            code = kernel.loop(poller, float(timeout), _grace)
+            code = kernel.loop(timeout, _grace)
         finally:
             kernel.on_deadlock = None
             if _print_exit_string:
@@ -121,18 +119,18 @@ def run(fn: Callable[..., T], /, *args: Any) -> T:
     if not callable(fn):
         raise TypeError(f"run() needs a function, not {fn!r}")
     kernel = this_kernel()
-    refuse_nesting(kernel)
+    finished = False
     value: list[T] = []
     error: list[BaseException] = []
 
     def main() -> None:
+        nonlocal finished
         try:
             value.append(fn(*args))
         except BaseException as exc:
             error.append(exc)
-        finally:
-            if not kernel.exiting:
-                kernel.set_exit(FINISHED)
+        finished = not kernel.exiting  # else somebody has ended the loop before
+        kernel.exiting = True
 
     def on_deadlock() -> None:
         kernel.fail(DeadlockError(deadlock_text(kernel)))
@@ -143,26 +141,21 @@ def run(fn: Callable[..., T], /, *args: Any) -> T:
         else:
             kernel.set_exit(128 + signum)
 
-    co = spawn(main, thread_name=getattr(fn, "__qualname__", None) or repr(fn))
-    kernel.on_deadlock = on_deadlock
     with signals(kernel, on_signal):
+        kernel.open(None)
+        kernel.on_deadlock = on_deadlock
+        co = spawn(main, thread_name=getattr(fn, "__qualname__", None) or repr(fn))
         try:
-            code = kernel.loop(None, 30.0, _grace)
+            code = kernel.loop(30, _grace)
         finally:
             kernel.on_deadlock = None
-    if code is not FINISHED:
+    if not finished:
         raise SystemExit(code)
     if not error:
         return value[0]
     if isinstance(error[0], Shutdown):
         raise DeadCoroutine(co, "was the main coroutine and was shut down")
     raise error[0]
-
-
-def refuse_nesting(kernel: Kernel) -> None:
-    """Raise RuntimeError if the loop of this thread is running."""
-    if kernel.running:
-        raise RuntimeError("the event loop of this thread is running already: spawn a coroutine in it instead")
 
 
 def deadlock_text(kernel: Kernel) -> str:

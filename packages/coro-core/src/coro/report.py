@@ -37,7 +37,7 @@ def _stderr() -> TextIO | None:
 
 
 def write_stderr(text: str) -> None:
-    """Write *text* as it is to the real stderr, whatever `sys.stderr` has been replaced by.  A broken one is ignored."""
+    """Write *text* as it is to the real stderr, whatever `sys.stderr` is now.  A broken one is ignored."""
     stream = _stderr()
     if stream is not None:
         with suppress(OSError, ValueError):  # gone or closed: there is no place left to say so
@@ -67,7 +67,7 @@ def stack_string(frame: FrameType | None = None) -> str:
     """
     if frame is None:
         frame = sys._getframe(1)
-    places = []
+    places: list[str] = []
     while frame is not None and frame.f_globals.get("__name__") != "coro.kernel":  # below it is the same for all
         if len(places) == MOST_PLACES:
             places.append("[...]")

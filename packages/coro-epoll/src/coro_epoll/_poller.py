@@ -8,7 +8,8 @@ Facts about epoll
 2. Edge-triggered (``EPOLLET``), adding an entry reports what holds already as the first edge.  Afterwards only changes
    are reported: after a partial read there is no new event until new data arrives.
 3. A FIN that arrives together with data is one event, ``EPOLLIN | EPOLLRDHUP``.  Nothing more follows once the data
-   is read.  ``EPOLLERR`` and ``EPOLLHUP`` are always reported; ``EPOLLRDHUP`` must be asked for.
+   is read.  ``EPOLLERR`` and ``EPOLLHUP`` are always reported; ``EPOLLRDHUP`` must be asked for, and is then reported
+   to whoever waits, for writing too.  ``EPOLLIN`` alone reports a FIN as well.
 4. ``EPOLLONESHOT`` disables the entry at its first report but keeps it, so waiting once more is one ``EPOLL_CTL_MOD``;
    MOD also checks the file anew, hence reports what holds already.
 5. A regular file is refused with ``EPERM``, a closed descriptor with ``EBADF``, an entry that the system has
@@ -35,11 +36,12 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterable
+from contextlib import suppress
 
 from coro.poller import READ_HANGUP, Poller
 
 _EDGE = 0x80000000 | READ_HANGUP | 0x0001 | 0x0004  # EPOLLET | EPOLLRDHUP | EPOLLIN | EPOLLOUT
-_ONCE = 0x40000000 | READ_HANGUP  # EPOLLONESHOT | EPOLLRDHUP
+_ONCE = 0x40000000  # EPOLLONESHOT; without EPOLLRDHUP, which would wake a writer when the peer half-closes (fact 3)
 
 
 class EpollPoller(Poller):
@@ -53,7 +55,10 @@ class EpollPoller(Poller):
         self.close = self._epoll.close  # type: ignore[method-assign]
 
     def register(self, fd: int) -> None:
-        self._epoll.register(fd, _EDGE)
+        try:
+            self._epoll.register(fd, _EDGE)
+        except FileExistsError:  # it was armed before
+            self._epoll.modify(fd, _EDGE)
 
     def arm(self, fd: int, mask: int) -> None:
         try:
@@ -62,10 +67,8 @@ class EpollPoller(Poller):
             self._epoll.register(fd, mask | _ONCE)
 
     def unregister(self, fd: int) -> None:
-        try:
+        with suppress(OSError, ValueError, OverflowError):  # unknown, closed, or no descriptor at all: forgotten
             self._epoll.unregister(fd)
-        except (OSError, ValueError, OverflowError):
-            pass  # unknown, closed, in use again, or not a descriptor at all: forgotten either way
 
     def wait(self, timeout: float | None) -> Iterable[tuple[int, int]]:
         raise NotImplementedError  # the instance has the bound method of its epoll object
