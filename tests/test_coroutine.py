@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import gc
@@ -47,13 +48,11 @@ MATRIX = [
 @pytest.mark.parametrize("state", "NPRBQDC")
 @pytest.mark.parametrize(("operation", "row"), [m[1:] for m in MATRIX], ids=[m[0] for m in MATRIX])
 def test_each_operation_does_in_each_state_what_the_table_says(loop, state, operation, row):
-    """The matrix of Shrapnel, with its errors mended: start() of a dead one is DeadCoroutine, shutdown() never fails."""
+    """Shrapnel's matrix with its errors mended: start() of a dead one is DeadCoroutine, shutdown() never fails."""
 
     def body():
-        try:
+        with contextlib.suppress(Boom):
             coro.suspend()
-        except Boom:
-            pass
 
     def make():
         if state == "R":
@@ -95,7 +94,7 @@ def test_D_33_interrupt_on_one_that_has_not_started_is_an_error(loop):
 
     def main():
         co = coro.new(coro.suspend)
-        with pytest.warns(DeprecationWarning), pytest.raises(coro.NotStartedError):
+        with pytest.warns(DeprecationWarning, match="interrupt"), pytest.raises(coro.NotStartedError):
             co.interrupt()
         assert (False, False, False) == (co.dead, co.started, co.scheduled)
         co.shutdown()
@@ -116,9 +115,9 @@ def test_interrupt_raises_interrupted_with_its_value(loop):
     def main():
         co = coro.spawn(body)
         coro.yield_slice()
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="interrupt"):
             co.interrupt(5)
-        with pytest.warns(DeprecationWarning), pytest.raises(coro.ScheduleError):
+        with pytest.warns(DeprecationWarning, match="interrupt"), pytest.raises(coro.ScheduleError):
             co.interrupt(6)
         co.join()
 

@@ -1,7 +1,8 @@
-"""Waiting for descriptors that coro does not own: wait_for_read, wait_for_write, notify_of_close, and what goes wrong."""
+"""Waiting for descriptors that coro does not own, and what can go wrong with that."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -36,10 +37,8 @@ def pipe():
     ends = os.pipe()
     yield ends
     for fd in ends:
-        try:
+        with contextlib.suppress(OSError):
             os.close(fd)
-        except OSError:
-            pass
 
 
 def fill(sock):
@@ -223,7 +222,7 @@ def test_D_14_the_end_of_the_reader_wakes_the_writer_of_a_full_pipe(loop, pipe):
     os.set_blocking(w, False)
 
     def main():
-        with pytest.raises(BlockingIOError):
+        with contextlib.suppress(BlockingIOError):
             while True:
                 os.write(w, b"x" * 4096)
         co = coro.spawn(coro.wait_for_write, w)
@@ -323,7 +322,7 @@ def test_D_16_a_regular_file_is_eperm_and_leaves_no_waiter(loop, wait):
 
 def test_notify_of_close_raises_closed_error_in_both_waiters(loop, pair):
     """With errno EBADF, a text that says by whom, and the closer as an attribute."""
-    a, b = pair
+    a, _ = pair
     seen = []
 
     def waiter(wait):
@@ -358,10 +357,8 @@ def test_D_50_shutdown_and_close_in_either_order(loop, pair, order):
     a, _ = pair
 
     def body():
-        try:
+        with contextlib.suppress(coro.ClosedError):
             coro.wait_for_read(a)
-        except coro.ClosedError:
-            pass
 
     def main():
         co = coro.spawn(body)
@@ -486,5 +483,31 @@ def test_an_idle_wait_costs_no_cpu_time(loop, pair):
         coro.sleep_relative(0.1)
         assert time.process_time() - cpu < 0.05
         co.shutdown()
+
+    loop(main)
+
+
+def test_a_number_is_free_again_as_soon_as_its_waiter_has_been_shut_down(loop):
+    """Shut down, closed and used again before the old waiter has run: the new one waits undisturbed."""
+
+    def main():
+        a, b = socket.socketpair()
+        old = coro.spawn(coro.wait_for_read, a)
+        coro.yield_slice()
+        number = a.fileno()
+        old.shutdown()
+        a.close()
+        c, d = socket.socketpair()
+        fresh, other = (c, d) if c.fileno() == number else (d, c)
+        assert fresh.fileno() == number
+        co = coro.spawn(coro.wait_for_read, fresh)
+        waiting = coro.spawn(coro.wait_for_write, fresh)
+        coro.yield_slice()
+        assert old.dead
+        other.send(b"x")
+        coro.with_timeout(5, co.join)
+        waiting.join()
+        for sock in (b, c, d):
+            sock.close()
 
     loop(main)

@@ -771,7 +771,7 @@ def test_touching_a_coroutine_of_another_thread_is_an_error_that_names_both(loop
     loop(main)
 
     assert len(errors) == 5
-    assert all("intruder" in text and "suspend" in text or "int" in text for text in errors)
+    assert all(("intruder" in text and "suspend" in text) or "int" in text for text in errors)
 
 
 def test_the_kernel_of_a_thread_goes_with_it(poller, failures):

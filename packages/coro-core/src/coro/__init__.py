@@ -6,8 +6,11 @@ re-exports the public names.
 
 from __future__ import annotations
 
+from sys import modules as _modules
+
 from .coroutine import all_threads as all_threads
 from .coroutine import coro as coro
+from .coroutine import set_selfishness as set_selfishness
 from .exceptions import ClosedError as ClosedError
 from .exceptions import DeadCoroutine as DeadCoroutine
 from .exceptions import DeadlockError as DeadlockError
@@ -22,18 +25,64 @@ from .exceptions import SimultaneousError as SimultaneousError
 from .exceptions import TimeoutError as TimeoutError
 from .exceptions import WakeUp as WakeUp
 from .exceptions import YieldFromMain as YieldFromMain
+from .groups import Pool as Pool
+from .groups import group as group
+from .latency import set_latency_warning as set_latency_warning
+from .local import ThreadLocal as ThreadLocal
+from .locks import mutex as mutex
+from .locks import rw_lock as rw_lock
 from .loop import coro_is_running as coro_is_running
 from .loop import event_loop as event_loop
 from .loop import run as run
 from .loop import set_exit as set_exit
 from .loop import set_exit_grace as set_exit_grace
 from .loop import set_print_exit_string as set_print_exit_string
+from .parallel import FAILURE as FAILURE
+from .parallel import SUCCESS as SUCCESS
+from .parallel import in_parallel as in_parallel
+from .processes import fork as fork
+from .processes import waitpid as waitpid
+from .queues import Queue as Queue
+from .queues import QueueClosed as QueueClosed
+from .queues import event_queue as event_queue
+from .queues import fifo as fifo
 from .report import get_live_coros as get_live_coros
 from .report import print_stderr as print_stderr
 from .report import set_exception_notifier as set_exception_notifier
 from .report import where as where
 from .report import where_all as where_all
 from .report import write_stderr as write_stderr
+from .signal_handler import register_signal_handler as register_signal_handler
+from .signal_handler import unregister_signal_handler as unregister_signal_handler
+from .sockets import AF as AF
+from .sockets import PF as PF
+from .sockets import SHUT as SHUT
+from .sockets import SO as SO
+from .sockets import SOCK as SOCK
+from .sockets import SOL as SOL
+from .sockets import coro_fd as coro_fd
+from .sockets import create_connection as create_connection
+from .sockets import create_server as create_server
+from .sockets import fd_sock as fd_sock
+from .sockets import file_sock as file_sock
+from .sockets import get_live_sockets as get_live_sockets
+from .sockets import has_ipv6 as has_ipv6
+from .sockets import make_socket as make_socket
+from .sockets import sock as sock
+from .sockets import socketpair as socketpair
+from .sockets import tcp6_sock as tcp6_sock
+from .sockets import tcp_sock as tcp_sock
+from .sockets import udp6_sock as udp6_sock
+from .sockets import udp_sock as udp_sock
+from .sockets import unix_sock as unix_sock
+from .sync import Barrier as Barrier
+from .sync import Event as Event
+from .sync import condition_variable as condition_variable
+from .sync import inverted_semaphore as inverted_semaphore
+from .sync import semaphore as semaphore
+from .threads import Portal as Portal
+from .threads import set_thread_limit as set_thread_limit
+from .threads import to_thread as to_thread
 from .timeouts import timeout as timeout
 from .timeouts import with_timeout as with_timeout
 from .verbs import current as current
@@ -55,3 +104,10 @@ from .verbs import yield_slice as yield_slice
 __version__ = "0.1.0"
 
 install_signal_handlers = True  #: Whether a loop in the main thread takes SIGINT and SIGTERM.
+
+# For ``from coro import *``: the public names, but neither modules nor the one that would hide a builtin (D-60).
+__all__ = [
+    name
+    for name in dir()
+    if not name.startswith("_") and f"coro.{name}" not in _modules and name not in ("TimeoutError", "annotations")
+]

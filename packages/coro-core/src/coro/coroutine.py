@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 
     from .kernel import Kernel
 
-__all__ = ["MAIN", "READY", "YIELDED", "AllThreads", "all_threads", "coro", "main_stub"]
+__all__ = ["MAIN", "READY", "YIELDED", "AllThreads", "all_threads", "coro", "main_stub", "set_selfishness"]
 
 READY: Final = 1  # in the ready queue
 YIELDED: Final = 2  # likewise, or in the queue of those that wait for the end of the pass
 
+MOST_SELFISH: Final = 32768
+
 next_id = itertools.count().__next__  # atomic under the GIL; Python's integers never wrap, so no id comes twice
+
+
+_selfishness = 4  # of new coroutines
 
 
 class JoinedItself(ScheduleError, AssertionError):
@@ -50,6 +55,7 @@ class coro:
 
     __slots__ = (
         "__weakref__",
+        "_allowance",
         "_args",
         "_collected",
         "_context",
@@ -61,10 +67,12 @@ class coro:
         "_joiners",
         "_kernel",
         "_kwargs",
+        "_local_key",
         "_name",
         "_pending",
         "_resume",
         "_scheduled",
+        "_selfishness",
         "_stale",
         "_started",
         "_value",
@@ -88,12 +96,15 @@ class coro:
         self._id = next_id()
         self._dead = self._started = False
         self._scheduled = 0  # 0, READY or YIELDED
+        self._allowance = self._selfishness = _selfishness  # socket operations left before it must yield; of how many
         self._stale = 0  # entries in the queue that no longer count, met before the one that does
         self._collected = 0  # how many coroutines wait in result()
         self._pending: BaseException | type[BaseException] | None = None  # raised in it when it runs next
         self._resume: Any = None  # the switch of the greenlet that it parks in
         self._greenlet: greenlet | None = None
-        self._joiners: dict[coro, None] | None = None
+        #: Who is told of its end: coroutines to wake, with None, or others, with what to call: ``function(who, self)``.
+        self._joiners: dict[Any, Callable[[Any, coro], object] | None] | None = None
+        self._local_key: Any = None  # by which each ThreadLocal knows it
         self._value: Any = None
         self._error: tuple[BaseException, TracebackType | None] | None = None
 
@@ -151,6 +162,13 @@ class coro:
         while frame is not None and frame.f_globals.get("__name__", "").startswith("coro."):
             frame = frame.f_back
         return frame or innermost
+
+    def set_max_selfish_acts(self, maximum: int) -> None:
+        """Set how many socket operations in a row may succeed before this coroutine yields.  See `set_selfishness`.
+
+        ValueError for less than 1 or more than 32768.
+        """
+        self._allowance = self._selfishness = check_selfishness(maximum)
 
     # -- making it run -----------------------------------------------------------------------------------------------
 
@@ -352,6 +370,25 @@ class AllThreads(Mapping[int, coro]):
 
 
 all_threads: Final = AllThreads()
+
+
+def set_selfishness(n: int) -> None:
+    """Set how many socket operations in a row may succeed before a coroutine yields.  For those made from now on.
+
+    A coroutine whose sockets are always ready would else keep the others from running.  To wait for a socket renews
+    the allowance.  At first it is 4.  ValueError for less than 1 or more than 32768.
+    """
+    global _selfishness
+    _selfishness = check_selfishness(n)
+
+
+def check_selfishness(n: int) -> int:
+    """Return *n*, or raise the error for what is no allowance."""
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"selfishness is a number of operations, not {n!r}")
+    if not 1 <= n <= MOST_SELFISH:
+        raise ValueError(f"selfishness is a number of operations from 1 to {MOST_SELFISH}, not {n}")
+    return n
 
 
 def check_name(name: str | None) -> str | None:

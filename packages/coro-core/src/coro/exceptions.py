@@ -120,6 +120,10 @@ class InParallelError(Exception):
         super().__init__(result_list)
         self.result_list = result_list
 
+    def __str__(self) -> str:
+        failed = [f"[{i}] {result[1]!r}" for i, (status, result) in enumerate(self.result_list) if status == "failure"]
+        return f"{len(failed)} of {len(self.result_list)} calls failed: {', '.join(failed)}"
+
 
 class LockError(Exception):
     """A lock is misused: unlocked by a stranger, or left locked by an owner that has ended."""

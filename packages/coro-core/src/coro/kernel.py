@@ -46,7 +46,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -65,9 +65,9 @@ __all__ = ["Descriptor", "Kernel", "Timeout", "Worker", "adopted", "calling", "t
 # The bits of `coro.poller`, spelt out: importing that module imports pluggy, which costs more than all of coro.
 READ: Final = 0x0001
 WRITE: Final = 0x0004
-WAKES_READER: Final = 0x2019  # READ | ERROR | HANGUP | READ_HANGUP: an error must wake whoever waits (D-14)
+WAKES_READER: Final = 0x201B  # READ | URGENT | ERROR | HANGUP | READ_HANGUP: an error must wake whoever waits (D-14)
 WAKES_WRITER: Final = 0x001C  # WRITE | ERROR | HANGUP
-HUNG_UP: Final = 0x2018  # ERROR | HANGUP | READ_HANGUP: said once by an edge-triggered poller, so remembered
+HUNG_UP: Final = 0x201A  # URGENT (a read stops there) | ERROR | HANGUP | READ_HANGUP: said once, so remembered
 
 SWITCHES_PER_POLL: Final = 64  # measured: below 16 a hand-over gets dearer, above 64 nothing is gained
 SECONDS_PER_POLL: Final = 0.0005
@@ -110,11 +110,12 @@ class Timeout:
 class Descriptor:
     """What the kernel knows of a file descriptor: its waiters and, where coro owns it, its cached readiness."""
 
-    __slots__ = ("fd", "hung_up", "owned", "readable", "reader", "writable", "writer")
+    __slots__ = ("edge", "fd", "hung_up", "owned", "readable", "reader", "writable", "writer")
 
     def __init__(self, fd: int, owned: bool) -> None:
         self.fd = fd
-        self.owned = owned  # registered once with an edge-triggered poller, and closed through coro only
+        self.owned = owned  # by a socket of coro, which waits with the flags below, and closes it through coro only
+        self.edge = False  # registered once with an edge-triggered poller, else armed for each wait
         self.reader: coro | None = None
         self.writer: coro | None = None
         self.readable = False
@@ -125,50 +126,14 @@ class Descriptor:
 class Kernel:
     """The scheduler of one thread."""
 
-    __slots__ = (
-        "__weakref__",
-        "budget",
-        "current",
-        "deadline",
-        "drain",
-        "events",
-        "exit_code",
-        "exiting",
-        "externals",
-        "failure",
-        "failures",
-        "fds",
-        "hub",
-        "idle",
-        "in_pass",
-        "inbox",
-        "limit",
-        "live",
-        "max_wait",
-        "newborn",
-        "old_wakeup_fd",
-        "on_deadlock",
-        "on_wake",
-        "passes",
-        "poll",
-        "polled",
-        "poller",
-        "poller_name",
-        "ready",
-        "running",
-        "start",
-        "stop",
-        "thread",
-        "timer_map",
-        "timers",
-        "told",
-        "unarmed",
-        "unstarted",
-        "waiting",
-        "wake_read",
-        "wake_write",
-        "woken",
-        "yielded",
+    # One string of names instead of a line for each: they are explained in __init__.
+    __slots__ = tuple(
+        (
+            "__weakref__ at_end budget current deadline drain events exit_code exiting externals failure "
+            "failures fds hub idle in_pass inbox limit live max_wait newborn old_wakeup_fd on_deadlock on_wake "
+            "passes poll polled poller poller_name ready request running signals start stop thread timer_map "
+            "timers told unarmed unstarted waiting wake_read wake_write woken yielded"
+        ).split()
     )
 
     def __init__(self) -> None:
@@ -192,6 +157,7 @@ class Kernel:
         self.events: deque[tuple[int, int]] = deque()  # of the poll that is being dealt with
         self.waiting = 0  # coroutines parked on a descriptor
         self.externals = 0  # promises of other threads to come back: portals, calls in other threads
+        self.at_end: set[Entry] = set()  # called when a run is to end: portals
         self.inbox: deque[Entry] = deque()  # the one thing that other threads may append to, followed by wake()
         self.on_wake: Entry | None = None  # called after each wake-up by a byte: signals
 
@@ -199,10 +165,12 @@ class Kernel:
         self.running = False
         self.poller: Poller | None = None
         self.poller_name = ""
+        self.request: Any = None  # what to open a poller of the same kind by, in a forked child
         self.wake_read: socket.socket | None = None
         self.wake_write: socket.socket | None = None
         self.woken = False
         self.old_wakeup_fd: int | None = None
+        self.signals: tuple[Entry, Entry, Collection[int]] | None = None  # take them; give them back; those taken
         self.max_wait = 30.0
         self.budget = self.limit = self.passes = SWITCHES_PER_POLL
         self.in_pass = 0  # switches of this pass before the last poll
@@ -275,7 +243,7 @@ class Kernel:
             fun = args = kwargs = None
             co._dead = True
             del self.live[co._id]
-            co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = None
+            co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._local_key = None
             if co._joiners is not None:
                 self.wake_joiners(co)
             self.current = None
@@ -308,14 +276,18 @@ class Kernel:
         if co._name is None:
             co._name = co.name  # the last chance to ask the function
         co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._pending = None
+        co._local_key = None
         if co._joiners is not None:
             self.wake_joiners(co)
 
     def wake_joiners(self, co: coro) -> None:
-        """Wake those that wait for the end of *co*, in the order in which they came."""
+        """Tell those that wait for the end of *co*, in the order in which they came (see `coro.sync.at_end`)."""
         joiners, co._joiners = co._joiners, None
-        for joiner in joiners or ():
-            self.wake(joiner)
+        for joiner, ended in (joiners or {}).items():
+            if ended is None:
+                self.wake(joiner)
+            else:
+                ended(joiner, co)
 
     # -- parking and waking ------------------------------------------------------------------------------------------
 
@@ -374,6 +346,8 @@ class Kernel:
             co._scheduled = 0
         exc = co._pending
         co._pending = None
+        if isinstance(exc, BaseException):  # one instance may be raised in many: its traceback must not pile up (D-55)
+            raise exc.with_traceback(None)
         if exc is not None:
             raise exc
 
@@ -497,10 +471,12 @@ class Kernel:
         entry = self.fds.get(fd)
         if entry is None:
             entry = Descriptor(fd, owned=False)
+        elif entry.owned:
+            raise ValueError(f"descriptor {fd} belongs to a coro socket: use the methods of that socket")
         other = entry.reader if mask == READ else entry.writer
-        if other is not None:
+        if other is not None and other._pending is None:  # one that is about to leave is in nobody's way
             raise SimultaneousError(co, other, (fd, "read" if mask == READ else "write"))
-        self._arm_descriptor(entry, mask)  # first: what fails here leaves nothing behind (D-16)
+        self.arm(entry, mask)  # first: what fails here leaves nothing behind (D-16)
         self.fds[fd] = entry
         if mask == READ:
             entry.reader = co
@@ -514,14 +490,29 @@ class Kernel:
             self.waiting -= 1
             self._leave(co, entry, mask)
 
-    def _arm_descriptor(self, entry: Descriptor, mask: int) -> None:
-        if entry.reader is not None:
+    def own(self, fd: int, mask: int) -> Descriptor:
+        """Take *fd*, of a socket that is about to wait for *mask*, into the table until its close or the loop's end."""
+        other = self.fds.get(fd)
+        waiter = None if other is None or other.owned else other.reader or other.writer
+        if other is not None and waiter is not None and waiter._pending is None:
+            raise SimultaneousError(self.current, waiter, (fd, "read" if waiter is other.reader else "write"))
+        entry = Descriptor(fd, owned=True)
+        entry.edge = self.poller.edge  # type: ignore[union-attr]
+        if entry.edge:
+            self.poller.register(fd)  # type: ignore[union-attr]
+        else:
+            self.poller.arm(fd, mask)  # type: ignore[union-attr]
+        self.fds[fd] = entry  # last: what failed has left nothing behind
+        return entry
+
+    def arm(self, entry: Descriptor, mask: int) -> None:
+        """Ask for one report of *entry* when it is ready for *mask*, or for whoever waits for it already."""
+        if entry.reader is not None and not (entry.owned and entry.readable):
             mask |= READ
-        if entry.writer is not None:
+        if entry.writer is not None and not (entry.owned and entry.writable):
             mask |= WRITE
-        if entry.owned:
-            raise ValueError(f"descriptor {entry.fd} belongs to a coro socket: use the methods of that socket")
-        self.poller.arm(entry.fd, mask)  # type: ignore[union-attr]
+        if mask:
+            self.poller.arm(entry.fd, mask)  # type: ignore[union-attr]
 
     def _leave(self, co: coro, entry: Descriptor, mask: int) -> None:
         """*co* no longer waits; what it armed is withdrawn unless it has been reported."""
@@ -554,17 +545,19 @@ class Kernel:
             entry.readable = True
             co = entry.reader
             if co is not None:
-                entry.reader = None
+                if not entry.owned:
+                    entry.reader = None
                 self.wake(co)
         if mask & WAKES_WRITER:
             entry.writable = True
             co = entry.writer
             if co is not None:
-                entry.writer = None
+                if not entry.owned:
+                    entry.writer = None
                 self.wake(co)
-        if not entry.owned and (entry.reader is not None or entry.writer is not None):
+        if not entry.edge and (entry.reader is not None or entry.writer is not None):
             try:
-                self._arm_descriptor(entry, 0)  # the report has disarmed the other direction too
+                self.arm(entry, 0)  # the report has disarmed the other direction too
             except OSError:
                 self._report(fd, READ | WRITE)  # let it try again, and meet the error itself
 
@@ -588,7 +581,7 @@ class Kernel:
         self.woken = False  # before the inbox is emptied: what comes later writes another byte
         self.poller.arm(wake_read.fileno(), READ)  # type: ignore[union-attr]
         inbox = self.inbox
-        while inbox:
+        for _ in range(len(inbox)):  # not those that come meanwhile: threads that keep calling must starve nobody
             inbox.popleft()()
         if self.on_wake is not None:
             self.on_wake()
@@ -764,14 +757,20 @@ class Kernel:
         """Get a poller and the waker: what a run needs of the system.  Whoever succeeds in this must call `loop`."""
         from .discovery import open_poller
 
-        if self.running:
+        if self.running and self.poller is not None:
             raise RuntimeError("the event loop of this thread is running already: spawn a coroutine in it instead")
+        self._close()  # what a KeyboardInterrupt before `loop` has left
         self.poller_name, self.poller = open_poller(poller)
+        given = type(poller) if poller is self.poller else poller
+        self.request = self.poller_name if poller is None or isinstance(poller, str) else given
         try:
             self.wake_read, self.wake_write = socket.socketpair()
             self.wake_read.setblocking(False)
             self.wake_write.setblocking(False)
+            self.woken = False  # a thread that came too late for the last run may have left it set
             self.poller.arm(self.wake_read.fileno(), READ)
+            if threading.current_thread() is threading.main_thread():
+                self.old_wakeup_fd = signal.set_wakeup_fd(self.wake_write.fileno(), warn_on_full_buffer=False)
         except BaseException:
             self._close()
             raise
@@ -784,12 +783,11 @@ class Kernel:
         self.max_wait = min(max_wait, LONGEST_WAIT)
         self.hub = getcurrent()
         try:
-            if threading.current_thread() is threading.main_thread():
-                assert self.wake_write is not None
-                self.old_wakeup_fd = signal.set_wakeup_fd(self.wake_write.fileno(), warn_on_full_buffer=False)
             self.running = True
             self.polled = monotonic()
             self.dispatch()
+            for close in list(self.at_end):
+                close()
             self.deadline = monotonic() + grace
             self.tell()
             self.dispatch()
@@ -828,6 +826,9 @@ class Kernel:
         self.deadline = inf
         self.failures = 0
         self.hub = None
+        for close in list(self.at_end):  # opened meanwhile
+            close()
+        self.externals = 0
 
     def _close(self) -> None:
         """Give back to the system what `open` got."""

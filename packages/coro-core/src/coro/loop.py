@@ -17,9 +17,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
+from . import signal_handler
 from .coroutine import coro
 from .exceptions import DeadCoroutine, DeadlockError, Shutdown
 from .kernel import Kernel, this_kernel
+from .latency import watch
 from .report import print_stderr, where
 from .verbs import spawn
 
@@ -100,7 +102,8 @@ def event_loop(timeout: float = 30, *, poller: Any = None) -> None:
         kernel.open(poller)
         kernel.on_deadlock = on_deadlock
         try:
-            code = kernel.loop(timeout, _grace)
+            with watch(kernel):
+                code = kernel.loop(timeout, _grace)
         finally:
             kernel.on_deadlock = None
             if _print_exit_string:
@@ -146,7 +149,8 @@ def run(fn: Callable[..., T], /, *args: Any) -> T:
         kernel.on_deadlock = on_deadlock
         co = spawn(main, thread_name=getattr(fn, "__qualname__", None) or repr(fn))
         try:
-            code = kernel.loop(30, _grace)
+            with watch(kernel):
+                code = kernel.loop(30, _grace)
         finally:
             kernel.on_deadlock = None
     if not finished:
@@ -186,12 +190,23 @@ def signals(kernel: Kernel, on_signal: Callable[[int], None]) -> Iterator[None]:
 
     previous: dict[int, Any] = {}
     defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    if getattr(package, "install_signal_handlers", True):
-        for signum, default in defaults.items():
-            if signal.getsignal(signum) == default:
-                previous[signum] = signal.signal(signum, handler)
+
+    def take() -> None:
+        if getattr(package, "install_signal_handlers", True):
+            for signum, default in defaults.items():
+                if signal.getsignal(signum) == default:
+                    previous[signum] = signal.signal(signum, handler)
+        signal_handler.take(kernel)  # last, and given back first: in the place of ours
+
+    def give_back() -> None:
+        signal_handler.give_back(kernel)
+        while previous:
+            signal.signal(*previous.popitem())
+
+    kernel.signals = take, give_back, previous
     try:
+        take()
         yield
     finally:
-        for signum, old in previous.items():
-            signal.signal(signum, old)
+        kernel.signals = None
+        give_back()

@@ -18,7 +18,7 @@ from greenlet import getcurrent
 
 from .coroutine import MAIN, READY, YIELDED, all_threads, check_name, coro
 from .exceptions import ClosedError
-from .kernel import READ, WRITE, adopted, calling, monotonic, outside, this_kernel, worker
+from .kernel import READ, WRITE, Descriptor, Kernel, adopted, calling, monotonic, outside, this_kernel, worker
 
 __all__ = [
     "current",
@@ -309,15 +309,20 @@ def notify_of_close(fd: int | HasFileno) -> None:
     Whoever has been woken already is left alone.
     """
     kernel = this_kernel()
-    number = descriptor_number(fd)
-    entry = kernel.fds.pop(number, None)
-    if entry is None:
-        return
-    if kernel.poller is not None:
-        kernel.poller.unregister(number)
-    closer = current()
+    entry = kernel.fds.get(descriptor_number(fd))
+    if entry is not None:
+        forget(kernel, entry, current())
+
+
+def forget(kernel: Kernel, entry: Descriptor, closer: coro) -> None:
+    """Take *entry*, about to be closed, out of the table, and raise `ClosedError` in those that wait for it."""
+    if kernel.fds.get(entry.fd) is entry:
+        del kernel.fds[entry.fd]
+        if kernel.poller is not None:
+            kernel.poller.unregister(entry.fd)
     for co, verb in ((entry.reader, "read from"), (entry.writer, "write to")):
         if co is not None and not co._scheduled:
-            text = f"descriptor {number} was closed by {closer!r} while {co!r} waited to {verb} it"
+            text = f"descriptor {entry.fd} was closed by {closer!r} while {co!r} waited to {verb} it"
             kernel.interrupt(co, ClosedError(text, closer))
     entry.reader = entry.writer = None
+    entry.readable = entry.writable = True  # whoever is on its way finds it closed

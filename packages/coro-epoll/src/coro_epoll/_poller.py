@@ -40,7 +40,7 @@ from contextlib import suppress
 
 from coro.poller import READ_HANGUP, Poller
 
-_EDGE = 0x80000000 | READ_HANGUP | 0x0001 | 0x0004  # EPOLLET | EPOLLRDHUP | EPOLLIN | EPOLLOUT
+_EDGE = 0x80000000 | READ_HANGUP | 0x0001 | 0x0002 | 0x0004  # EPOLLET | EPOLLRDHUP | EPOLLIN | EPOLLPRI | EPOLLOUT
 _ONCE = 0x40000000  # EPOLLONESHOT; without EPOLLRDHUP, which would wake a writer when the peer half-closes (fact 3)
 
 

@@ -1,0 +1,126 @@
+"""Latency warnings: say which coroutine has kept the CPU for too long.
+
+Stands on the ready queue of `coro.kernel`.  A clock read at each switch would cost a tenth of it.  Instead a thread
+looks at each running loop some forty times a second, notes which coroutine runs, and slips an entry in front of the
+ready queue.  Whoever parks next calls that entry: if it is met late, the noted coroutine has run all the time since.
+So the warning is exact to a few hundredths of a second, it comes also when the coroutine ended in that run (D-36), and
+a switch costs nothing.  What a library in C does without giving up the GIL counts too: the thread then comes late
+itself, and takes the time at which it should have come.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from .kernel import monotonic
+from .report import write_stderr
+
+if TYPE_CHECKING:
+    from .coroutine import coro
+    from .kernel import Kernel
+
+__all__ = ["set_latency_warning", "watch"]
+
+UNIT: Final = 0.2  # seconds: Shrapnel's threshold for factor 1
+PERIOD: Final = 0.025  # seconds between two looks
+
+_factor = 1
+
+
+def set_latency_warning(factor: int) -> int:
+    """Choose after how long an uninterrupted run of a coroutine is reported on stderr.
+
+    Args:
+        factor: in units of 0.2 seconds, from 0 (never) to 300; by default 1.  Loops that are running already keep
+            looking only if it was not 0 when they began.
+
+    Returns the old factor.  TypeError if it is no int, ValueError if it is out of range.
+    """
+    global _factor
+    if not isinstance(factor, int):
+        raise TypeError(f"the latency factor is an int, not {factor!r}")
+    if not 0 <= factor <= 300:
+        raise ValueError(f"the latency factor must be from 0 to 300, not {factor}")
+    old, _factor = _factor, factor
+    return old
+
+
+class watch:
+    """``with watch(kernel):`` has the thread look at a loop while it runs."""
+
+    __slots__ = ("kernel", "since", "suspect")
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.suspect: coro | None = None
+        self.since = 0.0
+
+    def __enter__(self) -> None:
+        if _factor:
+            _watcher.add(self)
+
+    def __exit__(self, *exc_info: object) -> None:
+        _watcher.discard(self)
+
+    def look(self, due: float) -> None:
+        """Note who runs since *due*, and slip the entry in.  Called by the thread."""
+        if self.suspect is None:
+            self.suspect = co = self.kernel.current
+            if co is not None:
+                self.since = due
+                self.kernel.ready.appendleft(self.met)
+
+    def met(self) -> Any:
+        """Report the suspect if it has run for too long; then go on.  An entry."""
+        late, co = monotonic() - self.since, self.suspect
+        self.suspect = None
+        if _factor and late > _factor * UNIT:
+            write_stderr(f"{time.ctime()} High Latency: ({late:.3f}s) for {co!r}\n")
+        return self.kernel.ready.popleft()()
+
+
+class Watcher:
+    """The thread, there only while a loop is watched."""
+
+    def __init__(self) -> None:
+        self.watches: set[watch] = set()
+        self.lock = threading.Lock()
+        self.stop: threading.Event | None = None  # of the thread that runs
+
+    def add(self, one: watch) -> None:
+        with self.lock:
+            self.watches.add(one)
+            if self.stop is None:
+                self.stop = threading.Event()
+                threading.Thread(target=self.run, args=(self.stop,), name="coro latency", daemon=True).start()
+
+    def discard(self, one: watch) -> None:
+        with self.lock:
+            self.watches.discard(one)
+            if not self.watches and self.stop is not None:
+                self.stop.set()
+                self.stop = None
+
+    def run(self, stop: threading.Event) -> None:
+        due = monotonic() + PERIOD
+        while not stop.wait(max(0.0, due - monotonic())):
+            with self.lock:
+                for one in self.watches:
+                    one.look(due)
+            due = max(due, monotonic()) + PERIOD
+
+
+_watcher = Watcher()
+
+
+def _forget() -> None:
+    """A forked child has no thread; the loop that it may go on with is no longer watched."""
+    global _watcher
+    _watcher = Watcher()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
