@@ -25,10 +25,9 @@ if TYPE_CHECKING:
 
     from .kernel import Kernel
 
-__all__ = ["MAIN", "READY", "YIELDED", "AllThreads", "all_threads", "coro", "main_stub", "set_selfishness"]
+__all__ = ["MAIN", "READY", "AllThreads", "all_threads", "coro", "main_stub", "set_selfishness"]
 
 READY: Final = 1  # in the ready queue
-YIELDED: Final = 2  # likewise, or in the queue of those that wait for the end of the pass
 
 MOST_SELFISH: Final = 32768
 
@@ -95,7 +94,7 @@ class coro:
         self._context = context
         self._id = next_id()
         self._dead = self._started = False
-        self._scheduled = 0  # 0, READY or YIELDED
+        self._scheduled: Any = 0  # 0; READY; or the queue in which it waits, or waited, for the end of the pass
         self._allowance = self._selfishness = _selfishness  # socket operations left before it must yield; of how many
         self._stale = 0  # entries in the queue that no longer count, met before the one that does
         self._collected = 0  # how many coroutines wait in result()
@@ -132,7 +131,7 @@ class coro:
 
     @property
     def scheduled(self) -> bool:
-        return self._scheduled != 0
+        return bool(self._scheduled != 0)
 
     def __repr__(self) -> str:
         return (
@@ -274,15 +273,15 @@ class coro:
 
             with_timeout(timeout, self.join)
             return
-        while not self._dead:
-            if self._joiners is None:
-                self._joiners = {}
-            self._joiners[me] = None
-            try:
+        if self._joiners is None:
+            self._joiners = {}
+        self._joiners[me] = None
+        try:
+            while not self._dead:  # a hint must not cost it its place
                 kernel.park(me)
-            finally:
-                if self._joiners is not None:
-                    self._joiners.pop(me, None)
+        finally:
+            if self._joiners is not None:
+                self._joiners.pop(me, None)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end, then return what the function returned or raise what it raised.

@@ -54,7 +54,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from greenlet import getcurrent, greenlet
 
-from .coroutine import READY, YIELDED, all_threads, coro
+from .coroutine import READY, all_threads, coro
 from .exceptions import Interrupted, Shutdown, SimultaneousError, YieldFromMain
 
 if TYPE_CHECKING:
@@ -356,7 +356,7 @@ class Kernel:
         co._pending = exc
         if co._scheduled:
             co._stale += 1  # its old entry stays in the queue, void, and is met before the new one
-        if co._scheduled == YIELDED:
+        if co._scheduled is self.yielded:
             self.yielded.append(co._resume)
         else:
             co._scheduled = READY
@@ -402,18 +402,15 @@ class Kernel:
         timeout.co = co
         timeout.interrupt = None
         try:
-            timeout.when = monotonic() + seconds
-            if seconds > 0:
-                self.unarmed.append(timeout)
-                return timeout
+            timeout.when = monotonic() + max(0, seconds)
         except TypeError:
             msg = f"a timeout is a number of seconds (infinity for none), not {seconds!r}"
             raise TypeError(msg) from None
         if seconds != seconds:
             raise ValueError("a timeout cannot be NaN seconds")
-        # Already over: noticed at the first park, so the poll at the end of that pass must not be skipped.
-        self.add_timer(timeout.when, timeout)
-        self.budget = 0
+        self.unarmed.append(timeout)  # in the order in which they began: of equal deadlines the outer one wins
+        if seconds <= 0:  # over already: noticed at the first park, so the poll after that must not be skipped
+            self.budget = 0
         return timeout
 
     def end_timeout(self, timeout: Timeout) -> None:
@@ -655,7 +652,7 @@ class Kernel:
                 if len(self.idle) > SPARE_WORKERS and not self._trim():
                     return True
                 timeout = self.max_wait
-                if timers:
+                if self.timer_map:  # not the heap: it may hold what was cancelled
                     timeout = min(timeout, max(0.0, timers[0] - now))
                 elif not self.waiting and not self.externals:
                     if unwinding:
@@ -683,7 +680,7 @@ class Kernel:
                 self._fire(now)
             if self.yielded and not held_back:
                 ready.extend(self.yielded)
-                self.yielded.clear()
+                self.yielded = deque()  # a new one: whoever yielded tells by it whether it has been released
                 self.in_pass = 0
             if ready or (self.exiting and not unwinding):
                 self.polled = now

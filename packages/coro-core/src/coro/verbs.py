@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 from greenlet import getcurrent
 
-from .coroutine import MAIN, READY, YIELDED, all_threads, check_name, coro
+from .coroutine import MAIN, READY, all_threads, check_name, coro
 from .exceptions import ClosedError
 from .kernel import READ, WRITE, Descriptor, Kernel, adopted, calling, monotonic, outside, this_kernel, worker
 
@@ -162,8 +162,8 @@ def yield_slice() -> None:
     co = kernel.current
     if co is None:
         outside()
-    co._scheduled = YIELDED
-    kernel.yielded.append(co._resume)
+    co._scheduled = yielded = kernel.yielded
+    yielded.append(co._resume)
     entry = kernel.ready.popleft()
     try:
         if entry is kernel.poll:  # its frame must not lie on this stack across the switch: 10 % of a switch
@@ -321,7 +321,7 @@ def forget(kernel: Kernel, entry: Descriptor, closer: coro) -> None:
         if kernel.poller is not None:
             kernel.poller.unregister(entry.fd)
     for co, verb in ((entry.reader, "read from"), (entry.writer, "write to")):
-        if co is not None and not co._scheduled:
+        if co is not None and co._pending is None and not (entry.owned and co._scheduled):
             text = f"descriptor {entry.fd} was closed by {closer!r} while {co!r} waited to {verb} it"
             kernel.interrupt(co, ClosedError(text, closer))
     entry.reader = entry.writer = None
