@@ -59,10 +59,13 @@ def forked(body, fork=coro.fork):
 
 
 def script(poller, text):
-    """Run a program in a process of its own, and return what it printed, sorted by line."""
+    """Run a program in a process of its own, and return what it printed, sorted by line.
+
+    Buffered, whatever the environment says, so that lines of the two processes do not mix.
+    """
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(text)],
-        env={**os.environ, "CORO_POLLER": poller},
+        env={**os.environ, "CORO_POLLER": poller, "PYTHONUNBUFFERED": ""},
         capture_output=True,
         text=True,
         timeout=30,
@@ -749,7 +752,7 @@ def test_a_signal_handler_that_forks_while_the_loop_idles(poller):
                 """
             ),
         ],
-        env={**os.environ, "CORO_POLLER": poller},
+        env={**os.environ, "CORO_POLLER": poller, "PYTHONUNBUFFERED": ""},
         capture_output=True,
         text=True,
         timeout=30,

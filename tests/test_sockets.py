@@ -1050,7 +1050,8 @@ def test_nobody_gets_between_the_parts_of_one_read(loop):
     seen = []
 
     def body():
-        coro.current().set_max_selfish_acts(1)
+        assert coro.current().set_max_selfish_acts(1) == 4
+        assert coro.current().set_max_selfish_acts(1) == 1
         for part in (b"ab", b"cd", b"ef", b"gh"):
             a.send(part)
         b.wait_for_read()

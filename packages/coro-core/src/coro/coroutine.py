@@ -162,12 +162,14 @@ class coro:
             frame = frame.f_back
         return frame or innermost
 
-    def set_max_selfish_acts(self, maximum: int) -> None:
+    def set_max_selfish_acts(self, maximum: int) -> int:
         """Set how many socket operations in a row may succeed before this coroutine yields.  See `set_selfishness`.
 
-        ValueError for less than 1 or more than 32768.
+        Returns the old maximum.  ValueError for less than 1 or more than 32768.
         """
+        old = self._selfishness
         self._allowance = self._selfishness = check_selfishness(maximum)
+        return old
 
     # -- making it run -----------------------------------------------------------------------------------------------
 
