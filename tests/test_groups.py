@@ -329,20 +329,15 @@ def test_children_are_shut_down_only_once(loop, first):
 def test_what_interrupts_the_end_of_a_block_makes_no_garbage(loop):
     """The exception does not refer to itself by the frames that it passed."""
 
-    def pool():
-        with Pool(1) as pool:
-            pool.spawn(coro.suspend)
-
-    def owner():
-        with group() as g:
-            g.spawn(coro.suspend)
+    def body(kind):
+        with contextlib.suppress(Boom), kind() as owner:
+            owner.spawn(coro.suspend)
 
     def main():
-        for body in (owner, pool):
+        for kind in (group, lambda: Pool(1)):
             boom = Boom()
             ref = weakref.ref(boom)
-            co = coro.spawn(body)
-            co._collected += 1
+            co = coro.spawn(body, kind)
             settle()
             gc.collect()
             gc.disable()

@@ -346,10 +346,13 @@ class Kernel:
             co._scheduled = 0
         exc = co._pending
         co._pending = None
-        if isinstance(exc, BaseException):  # one instance may be raised in many: its traceback must not pile up (D-55)
-            raise exc.with_traceback(None)
-        if exc is not None:
-            raise exc
+        try:
+            if isinstance(exc, BaseException):  # may be raised in many: its traceback must not pile up (D-55)
+                raise exc.with_traceback(None)
+            if exc is not None:
+                raise exc
+        finally:
+            del exc  # it knows this frame by its traceback
 
     def interrupt(self, co: coro, exc: BaseException | type[BaseException]) -> None:
         """Raise *exc* in *co*, which has run and is not running now, in place of any wake-up that it was to get."""
@@ -830,7 +833,10 @@ class Kernel:
     def _close(self) -> None:
         """Give back to the system what `open` got."""
         if self.old_wakeup_fd is not None:
-            signal.set_wakeup_fd(self.old_wakeup_fd)
+            try:
+                signal.set_wakeup_fd(self.old_wakeup_fd)
+            except (OSError, ValueError):  # the program has closed it meanwhile
+                signal.set_wakeup_fd(-1)
             self.old_wakeup_fd = None
         self.woken = False
         if self.poller is not None:
