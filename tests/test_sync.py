@@ -558,6 +558,15 @@ def test_an_inverted_semaphore_may_go_below_zero(loop):
         i.acquire(2)
         settle()
         assert co.dead
+        i.acquire(1)
+        co = coro.spawn(i.block_till_zero)
+        settle()
+        i.release(2)
+        settle()
+        assert not co.dead
+        i.acquire()
+        settle()
+        assert co.dead
 
     loop(main)
 
@@ -799,15 +808,21 @@ def test_a_waiter_that_owns_the_mutex_already_and_is_interrupted_hands_it_on(loo
     """Ownership goes from victim to victim; when nobody is left who wants it, the mutex is free."""
 
     def main():
-        free = mutex()
-        free.lock()
-        victims = [coro.spawn(free.lock) for _ in range(3)]
+        m = mutex()
+        m.lock()
+        victims = [coro.spawn(m.lock) for _ in range(3)]
         settle()
-        free.unlock()
+        assert m.unlock() is True
         for co in victims:
             co.shutdown()
         settle()
-        assert not free.locked()
+        assert not m.locked()
+        m.lock()
+        victim = coro.spawn(m.lock)
+        settle()
+        victim.shutdown()
+        assert m.unlock() is False  # nobody is left to hand it to
+        assert not m.locked()
 
     loop(main)
 
@@ -1004,6 +1019,40 @@ def test_D_41_an_rw_lock_whose_holder_has_ended_raises_in_its_waiters(loop, hold
     assert sorted(log) == (["no write"] * 2 + ["read"] * 2 if hold == "read" else ["no read"] * 2 + ["no write"] * 2)
 
 
+@pytest.mark.parametrize("give_up", [False, True])
+def test_D_41_the_end_of_a_later_holder_of_an_rw_lock_is_seen_too(loop, give_up):
+    """It got the lock from another; the last waiter is told, or has given up, and then no trace is left."""
+    told = []
+
+    def dies(lock):
+        lock.write_lock()
+        settle()
+        settle()
+        assert bool(coro.current()._joiners) is not give_up
+
+    def last(lock):
+        try:
+            lock.write_lock()
+        except coro.LockError as exc:
+            told.append(exc)
+
+    def main():
+        lock = rw_lock()
+        lock.read_lock()
+        coro.spawn(dies, lock)
+        waiter = coro.spawn(last, lock)
+        settle()
+        lock.read_unlock()
+        assert not coro.current()._joiners
+        settle()
+        if give_up:
+            waiter.shutdown()
+        waiter.join(1)
+        assert len(told) == (not give_up)
+
+    loop(main)
+
+
 def test_rw_lock_works_in_the_main_program_while_nobody_waits():
     """Reading, writing, both as blocks."""
     lock = rw_lock()
@@ -1069,8 +1118,8 @@ def test_D_09_a_wake_up_meant_for_one_that_is_interrupted_wakes_the_next(loop, w
         settle()
         assert log == [("b", "x")]
         cv.wake_all("y")
-        children[2].shutdown()
         coro.spawn(body, cv, "later")
+        children[2].shutdown()  # goes behind the new one, which then waits already
         settle()
         assert log == [("b", "x")]  # meant for all that waited then, so nobody else gets it
         assert cv.wake_one("z")
@@ -1287,8 +1336,8 @@ def test_whoever_is_interrupted_at_a_barrier_does_not_count(loop):
         pending = coro.spawn(barrier.wait)
         settle()
         assert barrier.n_waiting == 2
-        pending.shutdown()
         last = coro.spawn(barrier.wait)
+        pending.shutdown()  # goes behind the last one, which thus comes while it is still there
         settle()
         assert not stays.dead
         assert barrier.n_waiting == 2

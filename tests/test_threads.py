@@ -553,6 +553,48 @@ def test_calls_that_arrive_while_the_loop_ends_never_hang(loop):
     assert outcomes == [0] * 15
 
 
+@pytest.mark.parametrize("late", ["_check_open", "_send"])
+def test_a_call_that_the_end_of_the_loop_overtakes_never_hangs(loop, late):
+    """Held up between any two of its steps until the loop has ended, it is refused or cancelled."""
+    arrived, ended = threading.Event(), threading.Event()
+    outcome = []
+
+    class Slow(Portal):
+        def _check_open(self):
+            super()._check_open()
+            hold_up("_check_open")
+
+        def _send(self, entry):
+            hold_up("_send")
+            super()._send(entry)
+
+    def hold_up(here):
+        if here == late:
+            arrived.set()
+            ended.wait(FOR_EVER)
+
+    def outside(portal):
+        try:
+            future = portal.call(pytest.fail, "was called")
+        except RuntimeError:
+            outcome.append("refused")
+        else:
+            outcome.append("done" if concurrent.futures.wait([future], 0).done else "hangs")
+
+    def main():
+        thread = threading.Thread(target=outside, args=(Slow(),))
+        thread.start()
+        to_thread(arrived.wait)
+        return thread
+
+    thread = loop(main)
+    ended.set()
+    thread.join(FOR_EVER)
+    loop(yields, 2)
+
+    assert outcome == [{"_check_open": "refused", "_send": "done"}[late]]
+
+
 def test_threads_that_keep_calling_starve_nobody(loop):
     """Timers and other coroutines go on, though there is always one more call."""
 
