@@ -79,7 +79,7 @@ class Kqueue:
     _number = -1
 
     def __init__(self) -> None:
-        self._number = self.library.kqueue()
+        self._number = self.lib.kqueue()
         if self._number < 0:
             raise error()
 
@@ -99,7 +99,7 @@ class Kqueue:
             os.close(self._number)
             self._number = -1
             with suppress(AttributeError):  # before 2.7
-                self.library.libkqueue_drain_pending_close()  # a thread of the library does the rest: wait for it
+                self.lib.libkqueue_drain_pending_close()  # a thread of the library does the rest: wait for it
 
     def control(
         self, changelist: Iterable[Kevent] | None, max_events: int, timeout: float | None = None
@@ -116,7 +116,7 @@ class Kqueue:
             if end is not None:
                 nanoseconds = max(0, -int(-(end - time.monotonic()) * 1e9 // 1))
                 left = ctypes.byref(Timespec(*divmod(nanoseconds, 10**9)))
-            found = self.library.kevent(
+            found = self.lib.kevent(
                 self._number, raw_changes, len(changes), room if max_events else None, max_events, left
             )
             if found >= 0:

@@ -512,7 +512,7 @@ def test_a_connection_that_was_reset_is_an_error(asked: int, expected: int, queu
         assert seen(queue, client.fileno(), expected) == expected
 
 
-def test_an_error_event_is_reported_as_an_error(queue: KqueuePoller, double: Any, monkeypatch: Any) -> None:
+def test_D_52_an_error_event_is_reported_as_an_error(queue: KqueuePoller, double: Any, monkeypatch: Any) -> None:
     """``EV_ERROR``, which is looked at before everything else, becomes `ERROR` alone."""
     broken = kqueue_double.Kevent(
         7, system.KQ_FILTER_READ, kqueue_double.EV_ERROR | kqueue_double.EV_EOF, data=errno.EBADF
@@ -598,7 +598,7 @@ def test_a_device_that_kqueue_refuses_is_an_error_with_a_remedy(leg: Leg, queue:
 
 
 @posix
-def test_what_fails_halfway_leaves_nothing_armed(queue: KqueuePoller, pair: Pair) -> None:
+def test_D_52_what_fails_halfway_leaves_nothing_armed(queue: KqueuePoller, pair: Pair) -> None:
     """There is no rollback in kqueue: if the second of two filters is refused, the poller takes the first one back."""
     a, b = pair
     with open(os.dup((nest := system.kqueue()).fileno()), "rb", buffering=0) as nested:  # has no write filter
@@ -762,7 +762,7 @@ def test_the_end_of_a_pipe_is_the_end_of_both_directions(queue: KqueuePoller, fu
 
 @posix
 @pytest.mark.parametrize("ready", [4, 5])
-def test_a_full_list_is_followed_by_another(
+def test_D_52_a_full_list_is_followed_by_another(
     ready: int, queue: KqueuePoller, pairs: Callable[[], Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One wait returns all there is, however little room one call has, and does not wait for more."""

@@ -137,7 +137,7 @@ class semaphore:
         box = [co, n]
         waiting.append(box)
         try:
-            while box[1]:
+            while True:
                 entry = kernel.ready.popleft()
                 try:
                     entry()
@@ -149,6 +149,8 @@ class semaphore:
                 co._scheduled = 0
                 if co._pending is not None:
                     kernel.settle(co)
+                if not box[1]:
+                    return
         except BaseException:
             if box[1]:
                 leave(waiting, box)
@@ -171,16 +173,16 @@ class semaphore:
         avail = self.avail + n
         waiting = self._waiting
         while waiting:
-            co, need = box = waiting[0]
+            co, need = box = waiting.popleft()
             if co._pending is None and not co._dead:
                 if need > avail:
+                    waiting.appendleft(box)
                     break
                 avail -= need
                 box[1] = 0
                 if not co._scheduled:
                     co._kernel.ready.append(co._resume)
                     co._scheduled = READY
-            waiting.popleft()
         self.avail = avail
 
     def __int__(self) -> int:
