@@ -590,3 +590,26 @@ def test_D_32_an_early_imported_name_works_before_inside_and_after_the_loop(loop
         loop(main)
     with warnings.catch_warnings():
         assert time.time is original
+
+
+def test_an_expired_timeout_leaves_no_garbage(loop, limited):
+    """Neither the interrupt nor the error refers to itself by the frames that it passed."""
+    import gc
+    import weakref
+
+    def expire():
+        try:
+            limited(0, coro.suspend)
+        except coro.TimeoutError as exc:
+            return weakref.ref(exc), weakref.ref(exc.__context__)
+
+    def main():
+        gc.collect()
+        gc.disable()
+        try:
+            refs = expire()
+            assert [ref() for ref in refs] == [None, None]
+        finally:
+            gc.enable()
+
+    loop(main)

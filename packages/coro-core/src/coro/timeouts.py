@@ -82,7 +82,7 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
             raise expired(delta) from None
         raise
     finally:
-        ours.co = None
+        ours.co = ours.interrupt = None  # an exception that its own traceback leads back to would be garbage for long
         if unarmed and unarmed[-1] is ours:
             unarmed.pop()
         else:
@@ -130,13 +130,15 @@ class timeout:
         assert ours is not None
         assert kernel is not None
         self._ours = None
-        co = ours.co
-        kernel.end_timeout(ours)
-        if ours.interrupt is not None:
-            if exc is ours.interrupt:
-                raise expired(self.seconds) from None
-            if exc is None and co is not None:
+        co, interrupt = ours.co, ours.interrupt
+        try:
+            if interrupt is not None and exc is None and co is not None:
                 check_swallowed(ours, co, self.seconds)
+        finally:
+            kernel.end_timeout(ours)
+            ours.interrupt = None  # as in with_timeout
+        if interrupt is not None and exc is interrupt:
+            raise expired(self.seconds) from None
 
     def __repr__(self) -> str:
         return f"<coro.timeout of {self.seconds:g} s>"
