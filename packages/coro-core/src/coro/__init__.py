@@ -49,6 +49,7 @@ from .queues import fifo as fifo
 from .report import get_live_coros as get_live_coros
 from .report import print_stderr as print_stderr
 from .report import set_exception_notifier as set_exception_notifier
+from .report import waits_for as waits_for
 from .report import where as where
 from .report import where_all as where_all
 from .report import write_stderr as write_stderr

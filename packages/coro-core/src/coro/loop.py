@@ -22,7 +22,7 @@ from .coroutine import coro
 from .exceptions import DeadCoroutine, DeadlockError, Shutdown
 from .kernel import Kernel, this_kernel
 from .latency import watch
-from .report import print_stderr, where
+from .report import print_stderr, waits_for, where
 from .verbs import spawn
 
 __all__ = [
@@ -167,7 +167,7 @@ def deadlock_text(kernel: Kernel) -> str:
     blocked: list[coro] = list(kernel.live.values())
     if not blocked:
         return "Nothing is left to do: all coroutines have ended, and nobody has called set_exit().  "
-    lines = "".join(f"\n  {co!r} at {where(co)}" for co in blocked)
+    lines = "".join(f"\n  {co!r} waits for {waits_for(co)} at {where(co)}" for co in blocked)
     return f"Deadlock: every coroutine is blocked, and no timer, descriptor or thread is there to wake one:{lines}\n"
 
 

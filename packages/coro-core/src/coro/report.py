@@ -13,6 +13,8 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Final, TextIO
 
+from greenlet import getcurrent
+
 from .coroutine import MAIN, all_threads, coro
 from .exceptions import Shutdown
 
@@ -22,6 +24,7 @@ __all__ = [
     "set_exception_notifier",
     "stack_string",
     "traceback_string",
+    "waits_for",
     "where",
     "where_all",
     "write_stderr",
@@ -99,6 +102,38 @@ def where(co: coro) -> str:
         return "not started"
     frame = co.get_frame()
     return "" if frame is None else stack_string(frame)
+
+
+def waits_for(co: coro) -> str:
+    """Return in words what a coroutine waits for.
+
+    Nothing is recorded for this while nobody asks: it is looked up in the tables that the wait itself needs, and for a
+    lock, a queue and the like in the frame that is blocked.
+    """
+    kernel = co._kernel
+    if co is MAIN or co.dead or kernel.current is co:
+        return "nothing"
+    if co.scheduled:
+        return "its turn"
+    if not co.started:
+        return "its start"
+    for entry in list(kernel.fds.values()):
+        if co is entry.reader or co is entry.writer:
+            return f"descriptor {entry.fd} to become {'readable' if co is entry.reader else 'writable'}"
+    for when, target in list(kernel.timer_map.items()):
+        if target is co or (isinstance(target, dict) and co in target):
+            return f"{max(0.0, when - time.monotonic()):.3g} s to pass"
+    for other in all_threads.values():
+        if other._joiners is not None and co in other._joiners:
+            return f"the end of {other!r}"
+    greenlet = co._greenlet
+    frame = sys._getframe() if greenlet is None or greenlet is getcurrent() else greenlet.gr_frame
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("coro."):
+        waited_for = frame.f_locals.get("self")
+        if waited_for is not None and waited_for is not kernel and waited_for is not co:
+            return repr(waited_for)
+        frame = frame.f_back
+    return "somebody to schedule it"
 
 
 def where_all() -> dict[int, tuple[str, coro, str]]:
