@@ -88,21 +88,25 @@ class Watcher:
     def __init__(self) -> None:
         self.watches: set[watch] = set()
         self.lock = threading.Lock()
-        self.stop: threading.Event | None = None  # of the thread that runs
+        self.stop = threading.Event()  # of the thread that runs
+        self.thread: threading.Thread | None = None
 
     def add(self, one: watch) -> None:
         with self.lock:
             self.watches.add(one)
-            if self.stop is None:
+            if self.thread is None:
                 self.stop = threading.Event()
-                threading.Thread(target=self.run, args=(self.stop,), name="coro latency", daemon=True).start()
+                self.thread = threading.Thread(target=self.run, args=(self.stop,), name="coro latency", daemon=True)
+                self.thread.start()
 
     def discard(self, one: watch) -> None:
         with self.lock:
             self.watches.discard(one)
-            if not self.watches and self.stop is not None:
-                self.stop.set()
-                self.stop = None
+            if self.watches or self.thread is None:
+                return
+            thread, self.thread = self.thread, None
+            self.stop.set()
+        thread.join()  # a loop that has ended leaves no thread behind
 
     def run(self, stop: threading.Event) -> None:
         due = monotonic() + PERIOD
