@@ -3,7 +3,8 @@
 This is the only file that the author of a poller must read.  It stands on nothing but pluggy's two markers.
 
 An event is a pair ``(fd, mask)`` with the bits of poll(2), which is what `select.epoll` and `select.poll` return
-already: those backends translate nothing.  The kernel owns everything that each backend would repeat: the table of
+already: those backends translate nothing.  (POLLPRI, 0x0002, is taken too where a poller reports it: urgent data wakes
+the reader.)  The kernel owns everything that each backend would repeat: the table of
 descriptors, cached readiness, the waiters, the timers, the waker (a socketpair that it arms like any other descriptor)
 and what happens at a fork.  A poller is opened, used and closed in one thread, so it needs no lock.
 
