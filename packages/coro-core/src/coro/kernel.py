@@ -700,7 +700,7 @@ class Kernel:
         print_stderr(f"the poller {self.poller_name!r} or a signal handler has failed: {traceback_string(exc)}")
         if self.failures >= POLLER_FAILURES:
             self.fail(exc)
-            if self.deadline != inf:
+            if self.deadline != inf and not self.ready:
                 self.stop = True  # not even the unwinding can go on
         return self.stop
 
