@@ -615,6 +615,13 @@ class Model:
 
     def interrupt(self, co: ModelCoro, exc: BaseException | type[BaseException]) -> None:
         """The last exception wins, over earlier ones and over a wake-up, and goes to the tail of the queue."""
+        old = co.pending
+        if old is coro.Shutdown:
+            self.told.discard(co)
+        elif isinstance(old, coro.Interrupted) and old.args and isinstance(old.args[0], ModelTimeout):
+            old.args[0].interrupt = None  # what was to time out still has
+            old.args[0].postponed = True
+            self.unarmed.append(old.args[0])
         co.pending = exc
         queue = self.ready
         if co.place is not None:

@@ -333,10 +333,10 @@ def test_a_second_interrupt_ends_a_coroutine_that_does_not_give_way(poller):
         """
         import coro, os, signal, threading, time
         def hog():
+            for delay in (0.1, 0.4):
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
             while True:
                 time.sleep(0.01)
-        for delay in (0.2, 0.5):
-            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
         coro.set_print_exit_string(False)
         coro.spawn(hog)
         try:
@@ -347,6 +347,35 @@ def test_a_second_interrupt_ends_a_coroutine_that_does_not_give_way(poller):
     )
 
     assert done.stdout == "interrupted\n", done.stderr
+
+
+def test_two_interrupts_while_the_loop_starts_keep_what_is_ready_from_running(poller):
+    """Looking for a poller can take a while: who presses ^C twice meanwhile must not have to wait for a long run."""
+    done = script(
+        poller,
+        """
+        import coro, os, signal
+        from coro.discovery import open_poller
+        name, opened = open_poller(None)
+        class Slow(type(opened)):
+            def __init__(self):
+                super().__init__()
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+        opened.close()
+        def hog():
+            while True:
+                pass
+        coro.set_print_exit_string(False)
+        coro.spawn(hog)
+        try:
+            coro.event_loop(poller=Slow)
+        except SystemExit as exc:
+            print("ended", exc.code)
+        """,
+    )
+
+    assert done.stdout == "ended 0\n", done.stderr
 
 
 def test_handlers_of_the_program_and_the_wakeup_fd_are_left_alone(loop):
@@ -531,7 +560,7 @@ def test_run_refuses_what_cannot_run(junk):
 
 
 def test_run_raises_deadlock_error(loop):
-    """When nothing can ever happen again: the text lists everybody who is blocked, and where."""
+    """When nothing can ever happen again: the text lists who is blocked, where, on what, and where it was made."""
 
     def helper():
         coro.suspend()
@@ -542,7 +571,25 @@ def test_run_raises_deadlock_error(loop):
 
     with pytest.raises(coro.DeadlockError, match=r"(?s)main.*helper|helper.*main") as caught:
         loop(main)
-    assert "suspend" in str(caught.value) or "helper|" in str(caught.value)
+    assert "helper|" in str(caught.value)
+    (line,) = [line for line in str(caught.value).splitlines() if "name='helper'" in line and "the end of" not in line]
+    assert f"made at [tests/test_loop.py main|{main.__code__.co_firstlineno + 1}]" in line
+
+
+def test_a_coroutine_knows_where_it_was_made(loop):
+    """`made_at` tells file, function and line of the call of `spawn` or `new`, also of one that spans lines."""
+
+    def main():
+        first = coro.spawn(int)
+        second = coro.new(
+            int,
+            "5",
+        )
+        line = main.__code__.co_firstlineno
+        assert coro.made_at(first) == f"tests/test_loop.py main|{line + 1}"
+        assert coro.made_at(second) in [f"tests/test_loop.py main|{line + n}" for n in (2, 3, 4, 5)]
+
+    loop(main)
 
 
 @pytest.mark.parametrize(

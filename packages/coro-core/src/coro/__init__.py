@@ -1,12 +1,16 @@
 """coro: coroutines that look like threads.
 
 Write plain blocking code; thousands of coroutines share one thread, and an event loop runs them.  This module only
-re-exports the public names.
+re-exports the public names.  What needs more than the scheduler is imported when it is first asked for, which keeps
+``import coro`` cheap: sockets alone cost as much as all of the scheduler.
 """
 
 from __future__ import annotations
 
+from importlib import import_module as _import_module
 from sys import modules as _modules
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from .coroutine import all_threads as all_threads
 from .coroutine import coro as coro
@@ -25,65 +29,21 @@ from .exceptions import SimultaneousError as SimultaneousError
 from .exceptions import TimeoutError as TimeoutError
 from .exceptions import WakeUp as WakeUp
 from .exceptions import YieldFromMain as YieldFromMain
-from .groups import Pool as Pool
-from .groups import group as group
 from .latency import set_latency_warning as set_latency_warning
-from .local import ThreadLocal as ThreadLocal
-from .locks import mutex as mutex
-from .locks import rw_lock as rw_lock
 from .loop import coro_is_running as coro_is_running
 from .loop import event_loop as event_loop
 from .loop import run as run
 from .loop import set_exit as set_exit
 from .loop import set_exit_grace as set_exit_grace
 from .loop import set_print_exit_string as set_print_exit_string
-from .parallel import FAILURE as FAILURE
-from .parallel import SUCCESS as SUCCESS
-from .parallel import in_parallel as in_parallel
-from .processes import fork as fork
-from .processes import waitpid as waitpid
-from .queues import Queue as Queue
-from .queues import QueueClosed as QueueClosed
-from .queues import event_queue as event_queue
-from .queues import fifo as fifo
 from .report import get_live_coros as get_live_coros
+from .report import made_at as made_at
 from .report import print_stderr as print_stderr
 from .report import set_exception_notifier as set_exception_notifier
 from .report import waits_for as waits_for
 from .report import where as where
 from .report import where_all as where_all
 from .report import write_stderr as write_stderr
-from .signal_handler import register_signal_handler as register_signal_handler
-from .signal_handler import unregister_signal_handler as unregister_signal_handler
-from .sockets import AF as AF
-from .sockets import PF as PF
-from .sockets import SHUT as SHUT
-from .sockets import SO as SO
-from .sockets import SOCK as SOCK
-from .sockets import SOL as SOL
-from .sockets import coro_fd as coro_fd
-from .sockets import create_connection as create_connection
-from .sockets import create_server as create_server
-from .sockets import fd_sock as fd_sock
-from .sockets import file_sock as file_sock
-from .sockets import get_live_sockets as get_live_sockets
-from .sockets import has_ipv6 as has_ipv6
-from .sockets import make_socket as make_socket
-from .sockets import sock as sock
-from .sockets import socketpair as socketpair
-from .sockets import tcp6_sock as tcp6_sock
-from .sockets import tcp_sock as tcp_sock
-from .sockets import udp6_sock as udp6_sock
-from .sockets import udp_sock as udp_sock
-from .sockets import unix_sock as unix_sock
-from .sync import Barrier as Barrier
-from .sync import Event as Event
-from .sync import condition_variable as condition_variable
-from .sync import inverted_semaphore as inverted_semaphore
-from .sync import semaphore as semaphore
-from .threads import Portal as Portal
-from .threads import set_thread_limit as set_thread_limit
-from .threads import to_thread as to_thread
 from .timeouts import timeout as timeout
 from .timeouts import with_timeout as with_timeout
 from .verbs import current as current
@@ -102,13 +62,91 @@ from .verbs import wait_for_read as wait_for_read
 from .verbs import wait_for_write as wait_for_write
 from .verbs import yield_slice as yield_slice
 
+if _TYPE_CHECKING:
+    from .groups import Pool as Pool
+    from .groups import group as group
+    from .local import ThreadLocal as ThreadLocal
+    from .locks import mutex as mutex
+    from .locks import rw_lock as rw_lock
+    from .parallel import FAILURE as FAILURE
+    from .parallel import SUCCESS as SUCCESS
+    from .parallel import in_parallel as in_parallel
+    from .processes import fork as fork
+    from .processes import waitpid as waitpid
+    from .queues import Queue as Queue
+    from .queues import QueueClosed as QueueClosed
+    from .queues import event_queue as event_queue
+    from .queues import fifo as fifo
+    from .signal_handler import register_signal_handler as register_signal_handler
+    from .signal_handler import unregister_signal_handler as unregister_signal_handler
+    from .sockets import AF as AF
+    from .sockets import PF as PF
+    from .sockets import SHUT as SHUT
+    from .sockets import SO as SO
+    from .sockets import SOCK as SOCK
+    from .sockets import SOL as SOL
+    from .sockets import coro_fd as coro_fd
+    from .sockets import create_connection as create_connection
+    from .sockets import create_server as create_server
+    from .sockets import fd_sock as fd_sock
+    from .sockets import file_sock as file_sock
+    from .sockets import get_live_sockets as get_live_sockets
+    from .sockets import has_ipv6 as has_ipv6
+    from .sockets import make_socket as make_socket
+    from .sockets import sock as sock
+    from .sockets import socketpair as socketpair
+    from .sockets import tcp6_sock as tcp6_sock
+    from .sockets import tcp_sock as tcp_sock
+    from .sockets import udp6_sock as udp6_sock
+    from .sockets import udp_sock as udp_sock
+    from .sockets import unix_sock as unix_sock
+    from .sync import Barrier as Barrier
+    from .sync import Event as Event
+    from .sync import condition_variable as condition_variable
+    from .sync import inverted_semaphore as inverted_semaphore
+    from .sync import semaphore as semaphore
+    from .threads import Portal as Portal
+    from .threads import set_thread_limit as set_thread_limit
+    from .threads import to_thread as to_thread
+
+_LATER = {
+    "groups": "Pool group",
+    "local": "ThreadLocal",
+    "locks": "mutex rw_lock",
+    "parallel": "FAILURE SUCCESS in_parallel",
+    "processes": "fork waitpid",
+    "queues": "Queue QueueClosed event_queue fifo",
+    "signal_handler": "register_signal_handler unregister_signal_handler",
+    "sockets": """
+        AF PF SHUT SO SOCK SOL coro_fd create_connection create_server fd_sock file_sock get_live_sockets has_ipv6
+        make_socket sock socketpair tcp6_sock tcp_sock udp6_sock udp_sock unix_sock
+    """,
+    "sync": "Barrier Event condition_variable inverted_semaphore semaphore",
+    "threads": "Portal set_thread_limit to_thread",
+}
+_module_of = {name: module for module, names in _LATER.items() for name in names.split()}
+
 __version__ = "0.1.0"
 
 install_signal_handlers = True  #: Whether a loop in the main thread takes SIGINT and SIGTERM.
 
+
+def __getattr__(name: str) -> _Any:
+    if name in _LATER:
+        return _import_module(f".{name}", __name__)
+    if name not in _module_of:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(_import_module(f".{_module_of[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_module_of})
+
+
 # For ``from coro import *``: the public names, but neither modules nor the one that would hide a builtin (D-60).
 __all__ = [
     name
-    for name in dir()
+    for name in __dir__()
     if not name.startswith("_") and f"coro.{name}" not in _modules and name not in ("TimeoutError", "annotations")
 ]

@@ -12,8 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
-from functools import partial
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from greenlet import getcurrent
@@ -67,11 +66,13 @@ class coro:
         "_kernel",
         "_kwargs",
         "_local_key",
+        "_made_at",
         "_name",
         "_pending",
         "_resume",
         "_scheduled",
         "_selfishness",
+        "_sent",
         "_stale",
         "_started",
         "_value",
@@ -96,6 +97,7 @@ class coro:
         self._dead = self._started = False
         self._scheduled: Any = 0  # 0; READY; or the queue in which it waits, or waited, for the end of the pass
         self._allowance = self._selfishness = _selfishness  # socket operations left before it must yield; of how many
+        self._sent: Any = None  # what `schedule` has given for its `suspend` to return
         self._stale = 0  # entries in the queue that no longer count, met before the one that does
         self._collected = 0  # how many coroutines wait in result()
         self._pending: BaseException | type[BaseException] | None = None  # raised in it when it runs next
@@ -103,6 +105,7 @@ class coro:
         self._greenlet: greenlet | None = None
         #: Who is told of its end: coroutines to wake, with None, or others, with what to call: ``function(who, self)``.
         self._joiners: dict[Any, Callable[[Any, coro], object] | None] | None = None
+        self._made_at: tuple[CodeType, int] | None = None  # by `spawn` or `new`: the code that called it, and where in it
         self._local_key: Any = None  # by which each ThreadLocal knows it
         self._value: Any = None
         self._error: tuple[BaseException, TracebackType | None] | None = None
@@ -200,8 +203,9 @@ class coro:
             raise ScheduleError(self, "is running")
         kernel.check_thread(self)
         if self._started:
-            self._scheduled = READY
-            kernel.ready.append(partial(self._resume, value))
+            if value is not None:
+                self._sent = value
+            kernel.wake(self)
         else:
             kernel.launch(self)
 
@@ -277,8 +281,8 @@ class coro:
             return
         if self._joiners is None:
             self._joiners = {}
-        self._joiners[me] = None
         try:
+            self._joiners[me] = None
             while not self._dead:  # a hint must not cost it its place
                 kernel.park(me)
         finally:

@@ -8,7 +8,6 @@ There is no hub on the way from one coroutine to the next.  ``ready`` is a deque
 argument, and to park is ``ready.popleft()()``: the parking coroutine calls the next entry itself.  An entry is
 
 * ``co._resume``, the bound ``switch`` of the greenlet that a coroutine parked in: C calls C, no Python frame between;
-* ``partial(co._resume, value)``, the same with the value that `schedule` gave;
 * ``kernel.start``, once for each newborn: gives the oldest of ``newborn`` a greenlet;
 * ``kernel.poll``, always present exactly once.  It marks the end of a sweep, so the deque is never empty, and it runs
   on the stack of whoever popped it.  When nothing else is ready the parking coroutine thus polls by itself, and if its
@@ -17,6 +16,10 @@ argument, and to park is ``ready.popleft()()``: the parking coroutine calls the 
 Whoever is resumed says so (``kernel.current = co; co._scheduled = 0``) and then looks at ``co._pending``, the exception
 that somebody wants raised in it.  That is all that happens on the way from park to resume; `Kernel.park` spells it out
 once, and a few hot verbs spell it out again to save the frame (about 100 ns).
+
+A KeyboardInterrupt from a handler of the program's own, a MemoryError or a full stack can come between any two of
+these steps.  It is raised in the coroutine that was about to park or had just been resumed; the next entry is then
+``repair``, which puts the queues right (`coro.repair`), so that nobody else is lost.
 
 Greenlets are started by the hub only, the greenlet that called the loop: a greenlet's C stack begins where it was first
 switched to, so a coroutine that started another would nest its stack in its own.  Finished greenlets are kept for the
@@ -41,13 +44,13 @@ it began: most are over before, and then cost neither push nor cancel.
 from __future__ import annotations
 
 import signal
-import socket
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
@@ -56,8 +59,11 @@ from greenlet import getcurrent, greenlet
 
 from .coroutine import READY, all_threads, coro
 from .exceptions import Interrupted, Shutdown, SimultaneousError, YieldFromMain
+from .repair import repair
 
 if TYPE_CHECKING:
+    import socket
+
     from .poller import Poller
 
 __all__ = ["Descriptor", "Kernel", "Timeout", "Worker", "adopted", "calling", "this_kernel", "worker"]
@@ -131,7 +137,7 @@ class Kernel:
         (
             "__weakref__ at_end budget current deadline drain events exit_code exiting externals failure "
             "failures fds hub idle in_pass inbox limit live max_wait newborn old_wakeup_fd on_deadlock on_wake "
-            "passes poll polled poller poller_name ready request running signals start stop thread timer_map "
+            "passes poll polled poller poller_name ready repair request running signals start stop thread timer_map "
             "timers told unarmed unstarted waiting wake_read wake_write woken yielded"
         ).split()
     )
@@ -147,6 +153,7 @@ class Kernel:
         self.current: coro | None = None  # None in the scheduler and in the main program
         self.start: Entry = self._start  # one object each, so that an entry can be told by identity
         self.poll: Entry = self._poll
+        self.repair: Callable[..., Any] = self._repair
         self.ready.append(self.poll)
 
         self.timers: list[float] = []
@@ -155,7 +162,7 @@ class Kernel:
 
         self.fds: dict[int, Descriptor] = {}
         self.events: deque[tuple[int, int]] = deque()  # of the poll that is being dealt with
-        self.waiting = 0  # coroutines parked on a descriptor
+        self.waiting: set[coro] = set()  # those parked on a descriptor; a set, because adding to it twice does no harm
         self.externals = 0  # promises of other threads to come back: portals, calls in other threads
         self.at_end: set[Entry] = set()  # called when a run is to end: portals
         self.inbox: deque[Entry] = deque()  # the one thing that other threads may append to, followed by wake()
@@ -214,38 +221,45 @@ class Kernel:
         me = worker()
         resume = me.switch
         while True:
-            co = self.newborn.popleft()
-            co._resume = resume
-            co._greenlet = me
-            co._started = True
-            co._scheduled = 0
-            me.gr_context = co._context
-            self.current = co
-            fun, args, kwargs = co._fun, co._args, co._kwargs
+            co = self.newborn[0]
             try:
-                # Few arguments by hand: on 3.11 f(*args) recurses in C, and each switch copies that stack too.
-                if kwargs:
-                    co._value = fun(*args, **kwargs)
-                elif not args:
-                    co._value = fun()
-                elif len(args) == 1:
-                    co._value = fun(args[0])
-                elif len(args) == 2:
-                    co._value = fun(args[0], args[1])
-                else:
-                    co._value = fun(*args)
-            except BaseException as exc:
-                co._error = (exc, exc.__traceback__)
-                if not isinstance(exc, Shutdown):
-                    self._failed(co, exc)
-            if co._name is None:
-                co._name = getattr(fun, "__qualname__", None) or repr(fun)
-            fun = args = kwargs = None
-            co._dead = True
-            del self.live[co._id]
-            co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._local_key = None
-            if co._joiners is not None:
-                self.wake_joiners(co)
+                try:
+                    self.newborn.popleft()
+                    co._resume = resume
+                    co._greenlet = me
+                    co._started = True
+                    co._scheduled = 0
+                    me.gr_context = co._context
+                    self.current = co
+                    fun, args, kwargs = co._fun, co._args, co._kwargs
+                    # Few arguments by hand: on 3.11 f(*args) recurses in C, and each switch copies that stack too.
+                    if kwargs:
+                        co._value = fun(*args, **kwargs)
+                    elif not args:
+                        co._value = fun()
+                    elif len(args) == 1:
+                        co._value = fun(args[0])
+                    elif len(args) == 2:
+                        co._value = fun(args[0], args[1])
+                    else:
+                        co._value = fun(*args)
+                except BaseException as exc:
+                    co._error = (exc, exc.__traceback__)
+                    if not isinstance(exc, Shutdown):
+                        self._failed(co, exc)
+                if co._name is None:
+                    co._name = getattr(co._fun, "__qualname__", None) or repr(co._fun)
+                fun = args = kwargs = None
+                co._dead = True
+                del self.live[co._id]
+                co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._local_key = None
+                co._sent = None
+                if co._joiners is not None:
+                    self.wake_joiners(co)
+            except BaseException as exc:  # in the lines around the function
+                self.ready.appendleft(self.repair)
+                self.bury(co)
+                self._turn_failed(exc)
             self.current = None
             del co  # a parked worker must not keep the last coroutine alive
             entry = self.ready.popleft()
@@ -259,6 +273,8 @@ class Kernel:
         """An exception has left the function of *co*, which is still alive and current."""
         from .report import notify
 
+        if isinstance(exc, (KeyboardInterrupt, MemoryError)):  # may have come at any bytecode, also in `wake`
+            self.ready.appendleft(self.repair)
         if isinstance(exc, SystemExit):
             self.set_exit(exc.code)
         elif isinstance(exc, KeyboardInterrupt):
@@ -276,18 +292,20 @@ class Kernel:
         if co._name is None:
             co._name = co.name  # the last chance to ask the function
         co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._pending = None
-        co._local_key = None
+        co._local_key = co._sent = None
         if co._joiners is not None:
             self.wake_joiners(co)
 
     def wake_joiners(self, co: coro) -> None:
         """Tell those that wait for the end of *co*, in the order in which they came (see `coro.sync.at_end`)."""
-        joiners, co._joiners = co._joiners, None
-        for joiner, ended in (joiners or {}).items():
+        while co._joiners:
+            joiner, ended = next(iter(co._joiners.items()))
             if ended is None:
                 self.wake(joiner)
             else:
                 ended(joiner, co)
+            co._joiners.pop(joiner, None)  # last, like the events of a poll
+        co._joiners = None
 
     # -- parking and waking ------------------------------------------------------------------------------------------
 
@@ -295,30 +313,39 @@ class Kernel:
         """Make a parked coroutine ready, unless it is on its way already.  Returns whether it was not."""
         if co._scheduled or co._dead:
             return False
-        self.ready.append(co._resume)  # first: this can fail, on a full stack
-        co._scheduled = READY
+        try:
+            self.ready.append(co._resume)  # first: this can fail, on a full stack
+            co._scheduled = READY
+        except BaseException:
+            self.ready.appendleft(self.repair)
+            raise
         return True
 
-    def park(self, co: coro) -> Any:
-        """Let others run until somebody wakes *co*, the current coroutine.  Returns the value given by `schedule`.
+    def park(self, co: coro) -> None:
+        """Let others run until somebody wakes *co*, the current coroutine.
 
         Whoever calls this has queued *co* somewhere, removes it from there on every way out (``try: ... finally``), and
         looks whether what it waits for has come true: a wake-up is only a hint.
         """
         if getcurrent() is not co._greenlet:
-            return adopted(self.park, co)
-        entry = self.ready.popleft()
+            adopted(self.park, co)
+            return
         try:
-            value = entry()
-        except BaseException:
-            if self.current is co:  # it never came to a switch: the stack is full
-                self.ready.appendleft(entry)
+            self.ready.popleft()()
+            self.current = co
+            co._scheduled = 0
+        except BaseException:  # no Python frame here: the stack may be full
+            self.ready.appendleft(partial(self.repair, co))
+            self.current = co
+            co._scheduled = 0
             raise
-        self.current = co
-        co._scheduled = 0
         if co._pending is not None:
             self.settle(co)
-        return value
+
+    def _repair(self, interrupted: coro | None = None) -> Any:
+        """Put the queues right.  An entry, the next one after an exception has come in the midst of a switch."""
+        repair(self, interrupted)
+        return self.ready.popleft()()
 
     def running_coroutine(self) -> coro:
         """Return the current coroutine; `YieldFromMain` in the main program, in signal handlers and poller code."""
@@ -337,15 +364,21 @@ class Kernel:
 
     def settle(self, co: coro) -> None:
         """Raise what is pending in *co*, once the entries that were in the queue before it have been used up."""
-        while co._stale:
-            entry = self.ready.popleft()
-            co._stale -= 1
-            co._scheduled = READY
-            entry()
+        exc = co._pending
+        try:
+            while co._stale:
+                co._stale -= 1
+                co._scheduled = READY
+                self.ready.popleft()()
+                self.current = co
+                co._scheduled = 0
+                exc = co._pending
+            co._pending = None
+        except BaseException:  # as in park
+            self.ready.appendleft(partial(self.repair, co))
             self.current = co
             co._scheduled = 0
-        exc = co._pending
-        co._pending = None
+            raise
         try:
             if isinstance(exc, BaseException):  # may be raised in many: its traceback must not pile up (D-55)
                 raise exc.with_traceback(None)
@@ -356,14 +389,24 @@ class Kernel:
 
     def interrupt(self, co: coro, exc: BaseException | type[BaseException]) -> None:
         """Raise *exc* in *co*, which has run and is not running now, in place of any wake-up that it was to get."""
-        co._pending = exc
-        if co._scheduled:
-            co._stale += 1  # its old entry stays in the queue, void, and is met before the new one
-        if co._scheduled is self.yielded:
-            self.yielded.append(co._resume)
-        else:
-            co._scheduled = READY
-            self.ready.append(co._resume)
+        old = co._pending
+        try:
+            if old is Shutdown:
+                self.told.discard(co._id)  # a loop that ends tells it again
+            elif type(old) is Interrupted and old.args and type(old.args[0]) is Timeout:
+                old.args[0].interrupt = True  # its time is over still: it expires again, at the next poll
+                self.unarmed.append(old.args[0])
+            co._pending = exc
+            if co._scheduled:
+                co._stale += 1  # its old entry stays in the queue, void, and is met before the new one
+            if co._scheduled is self.yielded:
+                self.yielded.append(co._resume)
+            else:
+                self.ready.append(co._resume)
+                co._scheduled = READY
+        except BaseException:
+            self.ready.appendleft(self.repair)
+            raise
 
     # -- timers ------------------------------------------------------------------------------------------------------
 
@@ -393,7 +436,7 @@ class Kernel:
         del timer_map[when]
         timers = self.timers
         dead = len(timers) - len(timer_map)
-        if timers[-1] == when:
+        if timers and timers[-1] == when:
             timers.pop()  # the last leaf of a heap may always go
         elif dead > 64 and dead > len(timer_map):
             timers[:] = timer_map
@@ -452,43 +495,17 @@ class Kernel:
         It is postponed once only, else a coroutine that always finds something ready would never be timed out (D-10).
         """
         co = timeout.co
-        if co is None:
+        if co is None or co._dead or (timeout.interrupt and co._pending is timeout.interrupt):
             return True
         if co._pending is not None or (co._scheduled == READY and timeout.interrupt is None):
             timeout.interrupt = True
             return False
         interrupt = Interrupted(timeout)
-        if not co._scheduled:
-            self.ready.append(co._resume)
-            co._scheduled = READY
-        co._pending = timeout.interrupt = interrupt
+        self.wake(co)
+        timeout.interrupt = co._pending = interrupt  # in this order: an Interrupted that nobody owns would pass through
         return True
 
     # -- descriptors -------------------------------------------------------------------------------------------------
-
-    def wait_for(self, co: coro, fd: int, mask: int) -> None:
-        """Park *co* until *fd*, which coro does not own, is ready for *mask* (READ or WRITE)."""
-        entry = self.fds.get(fd)
-        if entry is None:
-            entry = Descriptor(fd, owned=False)
-        elif entry.owned:
-            raise ValueError(f"descriptor {fd} belongs to a coro socket: use the methods of that socket")
-        other = entry.reader if mask == READ else entry.writer
-        if other is not None and other._pending is None:  # one that is about to leave is in nobody's way
-            raise SimultaneousError(co, other, (fd, "read" if mask == READ else "write"))
-        self.arm(entry, mask)  # first: what fails here leaves nothing behind (D-16)
-        self.fds[fd] = entry
-        if mask == READ:
-            entry.reader = co
-        else:
-            entry.writer = co
-        self.waiting += 1
-        try:
-            while entry.reader is co if mask == READ else entry.writer is co:
-                self.park(co)
-        finally:
-            self.waiting -= 1
-            self._leave(co, entry, mask)
 
     def own(self, fd: int, mask: int) -> Descriptor:
         """Take *fd*, of a socket that is about to wait for *mask*, into the table until its close or the loop's end."""
@@ -514,22 +531,6 @@ class Kernel:
         if mask:
             self.poller.arm(entry.fd, mask)  # type: ignore[union-attr]
 
-    def _leave(self, co: coro, entry: Descriptor, mask: int) -> None:
-        """*co* no longer waits; what it armed is withdrawn unless it has been reported."""
-        interrupted = False
-        if mask == READ and entry.reader is co:
-            entry.reader = None
-            interrupted = True
-        elif mask == WRITE and entry.writer is co:
-            entry.writer = None
-            interrupted = True
-        if self.fds.get(entry.fd) is not entry:
-            return  # closed meanwhile
-        if entry.reader is None and entry.writer is None:
-            del self.fds[entry.fd]
-            if interrupted and self.poller is not None:
-                self.poller.unregister(entry.fd)
-
     def _report(self, fd: int, mask: int) -> None:
         """The poller says that *fd* is ready."""
         entry = self.fds.get(fd)
@@ -545,16 +546,16 @@ class Kernel:
             entry.readable = True
             co = entry.reader
             if co is not None:
+                self.wake(co)
                 if not entry.owned:
                     entry.reader = None
-                self.wake(co)
         if mask & WAKES_WRITER:
             entry.writable = True
             co = entry.writer
             if co is not None:
+                self.wake(co)
                 if not entry.owned:
                     entry.writer = None
-                self.wake(co)
         if not entry.edge and (entry.reader is not None or entry.writer is not None):
             try:
                 self.arm(entry, 0)  # the report has disarmed the other direction too
@@ -609,16 +610,18 @@ class Kernel:
                 self.ready = batch
                 return batch.popleft()
         begin = monotonic()  # On a full stack this fails, while nothing has been touched yet.
-        self.current = None
         to_hub = True
         try:
+            self.current = None
             to_hub = self._turn(begin)
         except (RecursionError, MemoryError) as exc:
             # In a stack that an innocent coroutine has filled: the hub tries again in its own.
             if getcurrent() is self.hub:
                 to_hub = self._turn_failed(exc)
+            self.ready.appendleft(self.repair)
         except BaseException as exc:
             to_hub = self._turn_failed(exc)
+            self.ready.appendleft(self.repair)
         if to_hub:
             self.ready.appendleft(self.poll)
             return self.hub.switch  # type: ignore[union-attr]
@@ -727,8 +730,8 @@ class Kernel:
         """Raise `Shutdown` in all that have not had it.  Returns whether there were any."""
         fresh = [co for co in self.live.values() if co._id not in self.told]
         for co in fresh:
-            self.told.add(co._id)
             co.shutdown()
+            self.told.add(co._id)
         return bool(fresh)
 
     def dispatch(self) -> None:
@@ -749,9 +752,8 @@ class Kernel:
                     entry = new.switch()
             except BaseException as exc:  # a signal handler that raised while the hub ran: its turn
                 self.current = None
-                self.fail(exc)
-                if self.poll not in self.ready:
-                    self.ready.append(self.poll)
+                self.ready.appendleft(self.repair)
+                self._turn_failed(exc)
 
     def open(self, poller: Any) -> None:
         """Get a poller and the waker: what a run needs of the system.  Whoever succeeds in this must call `loop`."""
@@ -764,7 +766,9 @@ class Kernel:
         given = type(poller) if poller is self.poller else poller
         self.request = self.poller_name if poller is None or isinstance(poller, str) else given
         try:
-            self.wake_read, self.wake_write = socket.socketpair()
+            from socket import socketpair  # not needed before, and costs as much as this package
+
+            self.wake_read, self.wake_write = socketpair()
             self.wake_read.setblocking(False)
             self.wake_write.setblocking(False)
             self.woken = False  # a thread that came too late for the last run may have left it set
@@ -789,7 +793,7 @@ class Kernel:
             for close in list(self.at_end):
                 close()
             self.deadline = monotonic() + grace
-            self.tell()
+            self.ready.appendleft(self.tell)
             self.dispatch()
             if self.failure is not None:
                 raise self.failure
@@ -817,7 +821,7 @@ class Kernel:
         self.timer_map.clear()
         self.unarmed.clear()
         self.fds.clear()
-        self.waiting = 0
+        self.waiting.clear()
         self.told.clear()
         self.exiting = self.stop = False
         self.exit_code = 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import islice
 from typing import Final, NoReturn
 
@@ -69,18 +70,18 @@ class mutex:
             if owner._joiners is None:
                 owner._joiners = {}
             owner._joiners[self] = mutex._owner_ended
-        waiting.append(co)
         try:
+            waiting.append(co)
             while True:
-                entry = kernel.ready.popleft()
                 try:
-                    entry()
-                except BaseException:
-                    if kernel.current is co:  # as in yield_slice
-                        kernel.ready.appendleft(entry)
+                    kernel.ready.popleft()()
+                    kernel.current = co
+                    co._scheduled = 0
+                except BaseException:  # as in Kernel.park
+                    kernel.ready.appendleft(partial(kernel.repair, co))
+                    kernel.current = co
+                    co._scheduled = 0
                     raise
-                kernel.current = co
-                co._scheduled = 0
                 if co._pending is not None:
                     kernel.settle(co)
                 owner = self._owner

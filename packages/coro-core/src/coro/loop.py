@@ -22,7 +22,7 @@ from .coroutine import coro
 from .exceptions import DeadCoroutine, DeadlockError, Shutdown
 from .kernel import Kernel, this_kernel
 from .latency import watch
-from .report import print_stderr, waits_for, where
+from .report import made_at, print_stderr, waits_for, where
 from .verbs import spawn
 
 __all__ = [
@@ -136,7 +136,8 @@ def run(fn: Callable[..., T], /, *args: Any) -> T:
         kernel.exiting = True
 
     def on_deadlock() -> None:
-        kernel.fail(DeadlockError(deadlock_text(kernel)))
+        # Out of memory, it can end before its first line.
+        kernel.fail(DeadlockError(deadlock_text(kernel)) if co._error is None else co._error[0])
 
     def on_signal(signum: int) -> None:
         if signum == signal.SIGINT:
@@ -167,7 +168,7 @@ def deadlock_text(kernel: Kernel) -> str:
     blocked: list[coro] = list(kernel.live.values())
     if not blocked:
         return "Nothing is left to do: all coroutines have ended, and nobody has called set_exit().  "
-    lines = "".join(f"\n  {co!r} waits for {waits_for(co)} at {where(co)}" for co in blocked)
+    lines = "".join(f"\n  {co!r}, made at [{made_at(co)}], waits for {waits_for(co)} at {where(co)}" for co in blocked)
     return f"Deadlock: every coroutine is blocked, and no timer, descriptor or thread is there to wake one:{lines}\n"
 
 
@@ -185,6 +186,7 @@ def signals(kernel: Kernel, on_signal: Callable[[int], None]) -> Iterator[None]:
         kernel.wake_up()
         if forced and signum == signal.SIGINT:
             kernel.deadline = 0.0
+            kernel.budget = 0  # look at it before anything else is run
             if kernel.current is not None:
                 raise KeyboardInterrupt
 

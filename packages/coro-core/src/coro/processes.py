@@ -26,6 +26,7 @@ from . import signal_handler
 from .coroutine import all_threads, coro
 from .exceptions import DeadCoroutine, SimultaneousError
 from .kernel import READ, Kernel, Timeout, calling, this_kernel
+from .verbs import wait_for
 
 __all__ = ["fork", "waitpid"]
 
@@ -67,7 +68,7 @@ def waitpid(pid: int) -> tuple[int, int]:
             if fd is None and pid not in _watchers:
                 fd = open_process(kernel, pid)
             if fd is not None:
-                kernel.wait_for(co, fd, READ)
+                wait_for(kernel, co, fd, READ)
             else:
                 wait_in_thread(kernel, co, pid)
         return found
@@ -262,7 +263,8 @@ def forget(kernel: Kernel, survivor: coro | None) -> None:
     kernel.at_end.clear()
     if kernel.signals is not None:
         kernel.signals[1]()
-    kernel.waiting = kernel.externals = 0
+    kernel.waiting.clear()
+    kernel.externals = 0
     kernel.thread = threading.get_ident()
     if kernel.poller is not None:
         kernel._close()

@@ -16,6 +16,7 @@ import sys
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from math import inf
 from typing import Any, Final, Generic, NoReturn, TypeVar
@@ -59,15 +60,16 @@ class Queue(Generic[T]):
             ValueError if it is negative.
     """
 
-    __slots__ = ("__weakref__", "_getters", "_items", "_limit", "_putters", "maxsize")
+    __slots__ = ("__weakref__", "_getters", "_items", "_limit", "_promised", "_putters", "maxsize")
 
     def __init__(self, maxsize: int = 0) -> None:
         check_count(maxsize, "the size of a queue")
         self.maxsize = maxsize
         self._items: deque[T] = deque()
-        #: How many may be in it now: less than maxsize while places are promised to putters that have not run yet;
-        #: infinite without a limit, -infinite once closed.
+        #: How many may be in it for a `put` to go ahead: 0 while places are promised to putters that have not run yet,
+        #: for nobody may overtake these; infinite without a limit, -infinite once closed.
         self._limit: float = maxsize or inf
+        self._promised = 0
         self._getters: deque[Box] = deque()  # [coroutine, EMPTY or what it has got]; none while there are items
         self._putters: deque[Box] = deque()  # [coroutine, EMPTY or TAKEN]; none while there is room
 
@@ -83,7 +85,7 @@ class Queue(Generic[T]):
         closed, also while this waits.  Whenever it raises, the item is not in the queue.
         """
         getters = self._getters
-        while getters:
+        while getters and self._limit:
             box = getters.popleft()
             co = box[0]
             if co._pending is None and not co._dead:
@@ -116,18 +118,18 @@ class Queue(Generic[T]):
         if co is None:
             outside()
         box = [co, EMPTY]
-        self._putters.append(box)
         try:
+            self._putters.append(box)
             while box[1] is EMPTY:
-                entry = kernel.ready.popleft()
                 try:
-                    entry()
-                except BaseException:
-                    if kernel.current is co:  # as in yield_slice
-                        kernel.ready.appendleft(entry)
+                    kernel.ready.popleft()()
+                    kernel.current = co
+                    co._scheduled = 0
+                except BaseException:  # as in Kernel.park
+                    kernel.ready.appendleft(partial(kernel.repair, co))
+                    kernel.current = co
+                    co._scheduled = 0
                     raise
-                kernel.current = co
-                co._scheduled = 0
                 if co._pending is not None:
                     kernel.settle(co)
                 if self._limit == -inf:
@@ -136,15 +138,15 @@ class Queue(Generic[T]):
             if box[1] is EMPTY:
                 leave(self._putters, box)
             else:
-                self._limit += 1
+                self._promised -= 1
                 self._admit()
             raise
-        self._limit += 1
+        self._promised -= 1
         if getters:  # somebody waits already for what was to go into that place
             self._give(item)
-            self._admit()
         else:
             items.append(item)
+        self._admit()
 
     def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the oldest thing out, waiting until there is one and all that came before have theirs.
@@ -180,18 +182,18 @@ class Queue(Generic[T]):
         if co is None:
             outside()
         box = [co, EMPTY]
-        self._getters.append(box)
         try:
+            self._getters.append(box)
             while True:
-                entry = kernel.ready.popleft()
                 try:
-                    entry()
-                except BaseException:
-                    if kernel.current is co:  # as in yield_slice
-                        kernel.ready.appendleft(entry)
+                    kernel.ready.popleft()()
+                    kernel.current = co
+                    co._scheduled = 0
+                except BaseException:  # as in Kernel.park
+                    kernel.ready.appendleft(partial(kernel.repair, co))
+                    kernel.current = co
+                    co._scheduled = 0
                     raise
-                kernel.current = co
-                co._scheduled = 0
                 if co._pending is not None:
                     kernel.settle(co)
                 if box[1] is not EMPTY:
@@ -254,17 +256,21 @@ class Queue(Generic[T]):
         self._items.appendleft(item)
 
     def _admit(self) -> None:
-        """Promise the places that have become free to the first putters."""
+        """Promise the places that are free to the first putters."""
         putters = self._putters
-        while putters and len(self._items) < self._limit:
+        room = self.maxsize - len(self._items) - self._promised
+        while room > 0 and putters:
             box = putters.popleft()
             co = box[0]
             if co._pending is None and not co._dead:
                 box[1] = TAKEN
-                self._limit -= 1
+                self._promised += 1
+                room -= 1
                 if not co._scheduled:
                     co._kernel.ready.append(co._resume)
                     co._scheduled = READY
+        if self._limit != -inf:
+            self._limit = 0 if self._promised else self.maxsize
 
     def _refuse(self) -> NoReturn:
         raise QueueClosed(f"{self!r} is closed")

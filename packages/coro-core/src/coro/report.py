@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Final, TextIO
 
 from greenlet import getcurrent
@@ -20,6 +19,7 @@ from .exceptions import Shutdown
 
 __all__ = [
     "get_live_coros",
+    "made_at",
     "print_stderr",
     "set_exception_notifier",
     "stack_string",
@@ -57,9 +57,20 @@ def print_stderr(text: str) -> None:
 
 
 def _place(frame: FrameType, line: int) -> str:
-    code = frame.f_code
+    return _location(frame.f_code, line)
+
+
+def _location(code: CodeType, line: int) -> str:
     path = code.co_filename.replace("\\", "/").split("/")
     return f"{'/'.join(path[-2:])} {code.co_name}|{line}"
+
+
+def _places(tb: TracebackType | None) -> list[str]:
+    places: list[str] = []
+    while tb is not None:
+        places.append(_place(tb.tb_frame, tb.tb_lineno))
+        tb = tb.tb_next
+    return places
 
 
 def stack_string(frame: FrameType | None = None) -> str:
@@ -90,7 +101,7 @@ def traceback_string(exc: BaseException | None = None) -> str:
         exc = sys.exception()
     if exc is None:
         return "no exception"
-    places = [f"[{_place(frame, line)}]" for frame, line in traceback.walk_tb(exc.__traceback__)]
+    places = [f"[{place}]" for place in _places(exc.__traceback__)]
     return f"{type(exc).__name__}: {exc} {' '.join(places)}"
 
 
@@ -102,6 +113,15 @@ def where(co: coro) -> str:
         return "not started"
     frame = co.get_frame()
     return "" if frame is None else stack_string(frame)
+
+
+def made_at(co: coro) -> str:
+    """Return where `spawn` or `new` was called to make a coroutine, as ``dir/file function|line``; "" if unknown."""
+    if co._made_at is None:
+        return ""
+    code, at = co._made_at
+    line = next((line for start, stop, line in code.co_lines() if start <= at < stop), None)
+    return _location(code, line or code.co_firstlineno)
 
 
 def waits_for(co: coro) -> str:
@@ -155,7 +175,9 @@ def default_notifier() -> None:
 
     exc = sys.exception()
     co = this_kernel().current or MAIN
-    lines = traceback.format_exception(exc) if exc is not None else []
+    from traceback import format_exception
+
+    lines = format_exception(exc) if exc is not None else []
     print_stderr(f"coroutine {co.id} ({co.name}) has failed: {exc!r}\n{''.join(lines)}")
 
 
@@ -198,5 +220,5 @@ def compact_traceback(
         exc = sys.exception()
     if exc is None:
         return ("no exception", "None", "None", "")
-    places = [_place(frame, line) for frame, line in traceback.walk_tb(tb or exc.__traceback__)]
+    places = _places(tb or exc.__traceback__)
     return (places[-1] if places else "", str(kind or type(exc)), str(exc), " ".join(f"[{p}]" for p in places))

@@ -16,7 +16,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Any, Final
@@ -29,14 +28,16 @@ from .verbs import check_body
 __all__ = ["register", "register_signal_handler", "unregister", "unregister_signal_handler"]
 
 
-@dataclass(frozen=True, slots=True)
 class Registration:
     """Who is to be called for a signal."""
 
-    handler: Callable[[int], object]
-    once_only: bool
-    context: Context
-    co: coro  # who has registered it
+    __slots__ = ("co", "context", "handler", "once_only")
+
+    def __init__(self, handler: Callable[[int], object], once_only: bool, context: Context, co: coro) -> None:
+        self.handler = handler
+        self.once_only = once_only
+        self.context = context
+        self.co = co  # who has registered it
 
 
 _registered: Final[dict[int, Registration]] = {}

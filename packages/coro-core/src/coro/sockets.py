@@ -202,11 +202,11 @@ class sock:
         """Let all others run, but nobody in between what *co* reads or writes."""
         entry = self._entry
         co._allowance = co._selfishness
-        if mask == READ:
-            entry.reader = co
-        else:
-            entry.writer = co
         try:
+            if mask == READ:
+                entry.reader = co
+            else:
+                entry.writer = co
             yield_slice()
         finally:
             if mask == READ:
@@ -230,16 +230,16 @@ class sock:
     def _wait(self, kernel: Kernel, co: coro, mask: int) -> None:
         """Park *co* until the poller says that the descriptor is ready for *mask*.  (`recv` spells this out.)"""
         entry = self._arm(kernel, co, mask)
-        kernel.waiting += 1
-        if mask == READ:
-            entry.reader = co
-        else:
-            entry.writer = co
         try:
+            kernel.waiting.add(co)
+            if mask == READ:
+                entry.reader = co
+            else:
+                entry.writer = co
             while not (entry.readable if mask == READ else entry.writable):
                 kernel.park(co)
         finally:
-            kernel.waiting -= 1
+            kernel.waiting.discard(co)
             if mask == READ:
                 entry.reader = None
             else:
@@ -327,23 +327,23 @@ class sock:
             # _wait and Kernel.park, spelt out: two frames less for each request
             if not entry.edge or kernel.fds.get(entry.fd) is not entry:
                 entry = self._arm(kernel, co, READ)
-            kernel.waiting += 1
-            entry.reader = co
             try:
+                kernel.waiting.add(co)
+                entry.reader = co
                 while not entry.readable:
-                    switch = kernel.ready.popleft()
                     try:
-                        switch()
-                    except BaseException:
-                        if kernel.current is co:  # it never came to a switch: the stack is full
-                            kernel.ready.appendleft(switch)
+                        kernel.ready.popleft()()
+                        kernel.current = co
+                        co._scheduled = 0
+                    except BaseException:  # as in Kernel.park
+                        kernel.ready.appendleft(partial(kernel.repair, co))
+                        kernel.current = co
+                        co._scheduled = 0
                         raise
-                    kernel.current = co
-                    co._scheduled = 0
                     if co._pending is not None:
                         kernel.settle(co)
             finally:
-                kernel.waiting -= 1
+                kernel.waiting.discard(co)
                 entry.reader = None
             co._allowance = co._selfishness
 

@@ -21,6 +21,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
@@ -135,18 +136,18 @@ class semaphore:
         if co is None:
             outside()
         box = [co, n]
-        waiting.append(box)
         try:
+            waiting.append(box)
             while True:
-                entry = kernel.ready.popleft()
                 try:
-                    entry()
-                except BaseException:
-                    if kernel.current is co:  # as in yield_slice
-                        kernel.ready.appendleft(entry)
+                    kernel.ready.popleft()()
+                    kernel.current = co
+                    co._scheduled = 0
+                except BaseException:  # as in Kernel.park
+                    kernel.ready.appendleft(partial(kernel.repair, co))
+                    kernel.current = co
+                    co._scheduled = 0
                     raise
-                kernel.current = co
-                co._scheduled = 0
                 if co._pending is not None:
                     kernel.settle(co)
                 if not box[1]:
@@ -281,8 +282,8 @@ class condition_variable:
         """Wait to be woken.  Returns the value that the waker gave, ``()`` by default."""
         kernel, co = calling()
         box: Box = [co]
-        self._waiting.append(box)
         try:
+            self._waiting.append(box)
             while len(box) == 1:
                 kernel.park(co)
         except BaseException:
@@ -416,15 +417,15 @@ class Event:
         waiting[co] = None
         try:
             while co in waiting:
-                entry = kernel.ready.popleft()
                 try:
-                    entry()
-                except BaseException:
-                    if kernel.current is co:  # as in yield_slice
-                        kernel.ready.appendleft(entry)
+                    kernel.ready.popleft()()
+                    kernel.current = co
+                    co._scheduled = 0
+                except BaseException:  # as in Kernel.park
+                    kernel.ready.appendleft(partial(kernel.repair, co))
+                    kernel.current = co
+                    co._scheduled = 0
                     raise
-                kernel.current = co
-                co._scheduled = 0
                 if co._pending is not None:
                     kernel.settle(co)
         except BaseException:

@@ -6,9 +6,10 @@ switch; everything else calls it.
 
 from __future__ import annotations
 
-import inspect
 import time
+from sys import _getframe
 from collections.abc import Callable
+from functools import partial
 from heapq import heappush
 from math import inf, nextafter
 from types import CodeType
@@ -17,7 +18,7 @@ from typing import Any, Final, NoReturn, Protocol
 from greenlet import getcurrent
 
 from .coroutine import MAIN, READY, all_threads, check_name, coro
-from .exceptions import ClosedError
+from .exceptions import ClosedError, SimultaneousError
 from .kernel import READ, WRITE, Descriptor, Kernel, adopted, calling, monotonic, outside, this_kernel, worker
 
 __all__ = [
@@ -42,7 +43,7 @@ get_now = time.monotonic_ns  #: The current tick.  A tick is a nanosecond of the
 ticks_per_sec: Final = 10**9
 ticks_per_usec: Final = 10**3
 
-NOT_A_BODY: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+NOT_A_BODY: Final = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR: inspect costs 10 ms
 
 
 class HasFileno(Protocol):
@@ -76,6 +77,8 @@ def spawn(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None
         kernel = this_kernel()
     context = me.gr_context
     co = coro(kernel, fun, args, kwargs, thread_name, context if context is None else context.copy())
+    frame = _getframe(1)
+    co._made_at = frame.f_code, frame.f_lasti  # the line number of it would cost more than all of this
     co._scheduled = READY
     kernel.live[co._id] = co
     kernel.newborn.append(co)
@@ -90,6 +93,8 @@ def new(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None, 
     kernel = this_kernel()
     context = getcurrent().gr_context
     co = coro(kernel, fun, args, kwargs, thread_name, context if context is None else context.copy())
+    frame = _getframe(1)
+    co._made_at = frame.f_code, frame.f_lasti
     kernel.unstarted[co._id] = co
     return co
 
@@ -146,7 +151,12 @@ def suspend() -> Any:
     leaves the queue on every way out.  `YieldFromMain` outside a coroutine.
     """
     kernel, co = calling()
-    return kernel.park(co)
+    try:
+        co._sent = None
+        kernel.park(co)
+        return co._sent
+    finally:
+        co._sent = None
 
 
 def yield_slice() -> None:
@@ -162,21 +172,20 @@ def yield_slice() -> None:
     co = kernel.current
     if co is None:
         outside()
-    co._scheduled = yielded = kernel.yielded
-    yielded.append(co._resume)
-    entry = kernel.ready.popleft()
     try:
+        co._scheduled = yielded = kernel.yielded
+        yielded.append(co._resume)
+        entry = kernel.ready.popleft()
         if entry is kernel.poll:  # its frame must not lie on this stack across the switch: 10 % of a switch
             entry = kernel.after_sweep()
         entry()
-    except BaseException:
-        if kernel.current is co:  # it never came to a switch: the stack is full
-            kernel.ready.appendleft(entry)
-            kernel.yielded.pop()
-            co._scheduled = 0
+        kernel.current = co
+        co._scheduled = 0
+    except BaseException:  # as in Kernel.park
+        kernel.ready.appendleft(partial(kernel.repair, co))
+        kernel.current = co
+        co._scheduled = 0
         raise
-    kernel.current = co
-    co._scheduled = 0
     if co._pending is not None:
         kernel.settle(co)
     return None
@@ -202,21 +211,24 @@ def sleep_relative(delta: float) -> None:
         return check_delta(delta)
     when = monotonic() + delta
     timer_map = kernel.timer_map
-    if when in timer_map:
-        kernel.add_timer(when, co)
-    else:
-        timer_map[when] = co
-        heappush(kernel.timers, when)
-    entry = kernel.ready.popleft()
     try:
-        entry()
-    except BaseException:
-        if kernel.current is co:  # as in yield_slice
-            kernel.ready.appendleft(entry)
+        if when in timer_map:
+            kernel.add_timer(when, co)
+        else:
+            timer_map[when] = co
+            heappush(kernel.timers, when)
+        kernel.ready.popleft()()
+        kernel.current = co
+        co._scheduled = 0
+    except BaseException:  # as in Kernel.park
+        kernel.ready.appendleft(partial(kernel.repair, co))
+        kernel.current = co
+        co._scheduled = 0
+        if timer_map.get(when) is co:
+            del timer_map[when]  # the heap may hold what the map does not
+        else:
             kernel.cancel_timer(when, co)
         raise
-    kernel.current = co
-    co._scheduled = 0
     if when in timer_map:
         kernel.cancel_timer(when, co)
     if co._pending is not None:
@@ -260,8 +272,8 @@ def sleep_absolute(when: float) -> None:
         return
     # The division rounds to nearest; one step up makes it never early, by whatever the clock's own rounding is.
     deadline = nextafter(when / ticks_per_sec, inf)
-    kernel.add_timer(deadline, co)
     try:
+        kernel.add_timer(deadline, co)
         kernel.park(co)
     finally:
         kernel.cancel_timer(deadline, co)
@@ -282,13 +294,55 @@ def wait_for_read(fd: int | HasFileno) -> None:
     file, which is always ready.  `YieldFromMain` outside a coroutine.
     """
     kernel, co = calling()
-    kernel.wait_for(co, descriptor_number(fd), READ)
+    wait_for(kernel, co, descriptor_number(fd), READ)
 
 
 def wait_for_write(fd: int | HasFileno) -> None:
     """Block until a write to *fd* would not block, or a connect is decided.  Otherwise like `wait_for_read`."""
     kernel, co = calling()
-    kernel.wait_for(co, descriptor_number(fd), WRITE)
+    wait_for(kernel, co, descriptor_number(fd), WRITE)
+
+
+def wait_for(kernel: Kernel, co: coro, fd: int, mask: int) -> None:
+    """Park *co* until *fd*, which coro does not own, is ready for *mask* (READ or WRITE)."""
+    entry = kernel.fds.get(fd)
+    if entry is None:
+        entry = Descriptor(fd, owned=False)
+    elif entry.owned:
+        raise ValueError(f"descriptor {fd} belongs to a coro socket: use the methods of that socket")
+    other = entry.reader if mask == READ else entry.writer
+    if other is not None and other._pending is None:  # one that is about to leave is in nobody's way
+        raise SimultaneousError(co, other, (fd, "read" if mask == READ else "write"))
+    kernel.arm(entry, mask)  # first: what fails here leaves nothing behind (D-16)
+    try:
+        kernel.fds[fd] = entry
+        if mask == READ:
+            entry.reader = co
+        else:
+            entry.writer = co
+        kernel.waiting.add(co)
+        while entry.reader is co if mask == READ else entry.writer is co:
+            kernel.park(co)
+    finally:
+        kernel.waiting.discard(co)
+        leave(kernel, co, entry, mask)
+
+
+def leave(kernel: Kernel, co: coro, entry: Descriptor, mask: int) -> None:
+    """*co* no longer waits; what it armed is withdrawn unless it has been reported."""
+    interrupted = False
+    if mask == READ and entry.reader is co:
+        entry.reader = None
+        interrupted = True
+    elif mask == WRITE and entry.writer is co:
+        entry.writer = None
+        interrupted = True
+    if kernel.fds.get(entry.fd) is not entry:
+        return  # closed meanwhile
+    if entry.reader is None and entry.writer is None:
+        del kernel.fds[entry.fd]
+        if interrupted and kernel.poller is not None:
+            kernel.poller.unregister(entry.fd)
 
 
 def descriptor_number(fd: int | HasFileno) -> int:

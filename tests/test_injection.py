@@ -1,0 +1,25 @@
+"""What may come between any two bytecodes of a switch: nobody but the one it comes to is harmed.  See injection.py."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from injection import check
+
+import coro
+
+POINTS = 120  # of some 17,000; `python tests/injection.py` tries them all
+
+
+@pytest.mark.parametrize("exc", [KeyboardInterrupt, MemoryError])
+def test_an_exception_at_any_bytecode_of_a_switch_harms_nobody_else(poller, capsys, exc):
+    """The one it comes to gets it, or the loop ends with it; all others come to their end or are unwound."""
+    assert sys.gettrace() is None, "this test needs the trace function for itself"
+    old = coro.set_latency_warning(0)
+    try:
+        total = check(0, exc)
+        for at in range(1, total, total // POINTS):
+            check(at, exc)
+    finally:
+        coro.set_latency_warning(old)
