@@ -3,8 +3,8 @@
 Stands on `sys.settrace`, which can raise between any two bytecodes; a KeyboardInterrupt really comes only after calls,
 at the start of functions and at backward jumps, so this asks for more than ever happens.
 
-The program has two kinds of coroutines.  *Partners* hand things to one another by all primitives, so that the exception
-finds every kind of switch under way; what they lose by it is theirs.  *Bystanders* share nothing with them, nor with one
+The program has two kinds of coroutines.  *Partners* hand things to one another by all primitives, so that exceptions
+find every kind of switch under way; what they lose by it is theirs.  *Bystanders* share nothing with them, nor with one
 another.  Whatever happens to a partner, each bystander must come to its end.
 
 By hand, every bytecode or each n-th:  python tests/injection.py --poller select --step 7 MemoryError
@@ -13,6 +13,7 @@ By hand, every bytecode or each n-th:  python tests/injection.py --poller select
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
@@ -169,10 +170,8 @@ def ask(end: coro.sock) -> None:
 
 def time_out() -> None:
     coro.with_timeout(5, coro.yield_slice)
-    try:
+    with contextlib.suppress(coro.TimeoutError):
         coro.with_timeout(0.0001, coro.suspend)
-    except coro.TimeoutError:
-        pass
     with coro.timeout(5):
         coro.sleep_relative(0.0001)
 
@@ -187,10 +186,8 @@ def suspended() -> None:
 
 
 def woken() -> None:
-    try:
+    with contextlib.suppress(coro.WakeUp):
         coro.suspend()
-    except coro.WakeUp:
-        pass
 
 
 def bystand() -> None:

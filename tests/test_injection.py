@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
-from injection import check
 
 import coro
+
+from .injection import check
 
 POINTS = 120  # of some 17,000; `python tests/injection.py` tries them all
 

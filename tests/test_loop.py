@@ -295,7 +295,7 @@ def test_a_signal_ends_the_loop_with_status_0(poller, signum):
                 coro.sleep_relative(0.01)
                 print("finally")
         coro.spawn(body)
-        threading.Timer(0.2, os.kill, (os.getpid(), int(sys.argv[1]))).start()
+        coro.spawn(threading.Timer(0.2, os.kill, (os.getpid(), int(sys.argv[1]))).start)
         coro.event_loop()
         """,
         str(int(signum)),
@@ -318,7 +318,7 @@ def test_a_signal_reaches_coroutines_that_never_idle(poller):
                 coro.yield_slice()
         coro.spawn(busy)
         coro.spawn(busy)
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        coro.spawn(threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start)
         coro.event_loop()
         """,
     )
@@ -482,8 +482,10 @@ def test_an_idle_loop_says_once_that_nothing_is_left_to_do(poller):
         poller,
         """
         import coro, os, signal, threading
-        coro.spawn(coro.suspend, thread_name="stuck")
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        def stuck():
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            coro.suspend()
+        coro.spawn(stuck)
         coro.event_loop(0.05)
         """,
     )
@@ -607,7 +609,7 @@ def test_run_and_signals(poller, signum, status, text):
             except BaseException as exc:
                 print(type(exc).__name__)
                 raise
-        threading.Timer(0.2, os.kill, (os.getpid(), int(sys.argv[1]))).start()
+        coro.spawn(threading.Timer(0.2, os.kill, (os.getpid(), int(sys.argv[1]))).start)
         coro.run(main)
         """,
         str(int(signum)),

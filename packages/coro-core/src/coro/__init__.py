@@ -109,19 +109,25 @@ if _TYPE_CHECKING:
     from .threads import set_thread_limit as set_thread_limit
     from .threads import to_thread as to_thread
 
+# By module.  Those without a name here are public as modules.
 _LATER = {
+    "backdoor": "",
+    "clocks": "",
     "groups": "Pool group",
     "local": "ThreadLocal",
     "locks": "mutex rw_lock",
+    "oserrors": "",
     "parallel": "FAILURE SUCCESS in_parallel",
     "processes": "fork waitpid",
     "queues": "Queue QueueClosed event_queue fifo",
+    "read_stream": "",
     "signal_handler": "register_signal_handler unregister_signal_handler",
     "sockets": """
         AF PF SHUT SO SOCK SOL coro_fd create_connection create_server fd_sock file_sock get_live_sockets has_ipv6
         make_socket sock socketpair tcp6_sock tcp_sock udp6_sock udp_sock unix_sock
     """,
     "sync": "Barrier Event condition_variable inverted_semaphore semaphore",
+    "tb": "",
     "threads": "Portal set_thread_limit to_thread",
 }
 _module_of = {name: module for module, names in _LATER.items() for name in names.split()}
@@ -131,13 +137,19 @@ __version__ = "0.1.0"
 install_signal_handlers = True  #: Whether a loop in the main thread takes SIGINT and SIGTERM.
 
 
-def __getattr__(name: str) -> _Any:
-    if name in _LATER:
-        return _import_module(f".{name}", __name__)
-    if name not in _module_of:
+if not _TYPE_CHECKING:  # for type checkers an unknown name is an error
+
+    def __getattr__(name: str) -> _Any:
+        if name in _LATER:
+            return _import_module(f".{name}", __name__)
+        if name in _module_of:
+            value = globals()[name] = getattr(_import_module(f".{_module_of[name]}", __name__), name)
+            return value
+        if not name.startswith("__"):
+            shrapnel = _import_module(".shrapnel", __name__)
+            if name in shrapnel.__all__:
+                return getattr(shrapnel, name)  # each time anew: `now` is the time
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(_import_module(f".{_module_of[name]}", __name__), name)
-    return value
 
 
 def __dir__() -> list[str]:

@@ -17,9 +17,8 @@ Whoever is resumed says so (``kernel.current = co; co._scheduled = 0``) and then
 that somebody wants raised in it.  That is all that happens on the way from park to resume; `Kernel.park` spells it out
 once, and a few hot verbs spell it out again to save the frame (about 100 ns).
 
-A KeyboardInterrupt from a handler of the program's own, a MemoryError or a full stack can come between any two of
-these steps.  It is raised in the coroutine that was about to park or had just been resumed; the next entry is then
-``repair``, which puts the queues right (`coro.repair`), so that nobody else is lost.
+A KeyboardInterrupt of the program's own, a MemoryError or a full stack can come between any two of these steps.  It
+goes to the coroutine that parks or was just resumed, and the next entry is ``repair``, which puts the queues right.
 
 Greenlets are started by the hub only, the greenlet that called the loop: a greenlet's C stack begins where it was first
 switched to, so a coroutine that started another would nest its stack in its own.  Finished greenlets are kept for the
@@ -814,15 +813,11 @@ class Kernel:
             self.bury(co)
         while self.idle:
             self.idle.pop()(None)
-        for queue in (self.ready, self.yielded, self.newborn, self.inbox, self.events):
+        for queue in (self.ready, self.yielded, self.newborn, self.inbox, self.events, self.timers, self.unarmed):
             queue.clear()
+        for table in (self.timer_map, self.fds, self.waiting, self.told):
+            table.clear()
         self.ready.append(self.poll)
-        self.timers.clear()
-        self.timer_map.clear()
-        self.unarmed.clear()
-        self.fds.clear()
-        self.waiting.clear()
-        self.told.clear()
         self.exiting = self.stop = False
         self.exit_code = 0
         self.failure = None

@@ -7,11 +7,11 @@ switch; everything else calls it.
 from __future__ import annotations
 
 import time
-from sys import _getframe
 from collections.abc import Callable
 from functools import partial
 from heapq import heappush
 from math import inf, nextafter
+from sys import _getframe
 from types import CodeType
 from typing import Any, Final, NoReturn, Protocol
 

@@ -1,0 +1,1 @@
+"""Shrapnel's clocks.  Only `coro.clocks.tsc_time` is left of them."""
