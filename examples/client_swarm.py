@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from sockets import Address, address, connect, positive, recv_exact, send_all
+from program import Address, address, positive
 
 import coro
 
@@ -21,12 +21,11 @@ contented = 0  # clients that got back all that they sent
 def client(server: Address, requests: int, size: int) -> None:
     """Send random bytes and expect to get them back."""
     global contented
-    with connect(server) as sock:
+    with coro.create_connection(server, timeout=30) as conn:
         for _ in range(requests):
             message = os.urandom(size)
-            send_all(sock, message)
-            reply = coro.with_timeout(30, recv_exact, sock, size)
-            if reply != message:
+            conn.send(message)
+            if coro.with_timeout(30, conn.recv_exact, size) != message:
                 raise ValueError("the reply differs from what was sent")
     contented += 1
 
@@ -36,6 +35,8 @@ def counted(number: int, clients: int, server: Address, requests: int, size: int
     global alive
     try:
         client(server, requests, size)
+    except EOFError:
+        print(f"client {number}: the server has closed the connection before its reply was complete", flush=True)
     except (OSError, ValueError) as error:  # a timeout is an OSError; coro.Interrupted is neither, and passes
         print(f"client {number}: {error}", flush=True)
     finally:
@@ -48,7 +49,7 @@ def counted(number: int, clients: int, server: Address, requests: int, size: int
 def main() -> None:
     global alive
     parser = argparse.ArgumentParser(description="Many clients at once for an echo server.")
-    parser.add_argument("server", metavar="HOST:PORT", type=address, help="the server, by number: 127.0.0.1:7007")
+    parser.add_argument("server", metavar="HOST:PORT", type=address, help="the server, such as 127.0.0.1:7007")
     parser.add_argument("--clients", metavar="N", type=positive, default=100, help="default: 100")
     parser.add_argument("--requests", metavar="N", type=positive, default=10, help="of each client (default: 10)")
     parser.add_argument("--size", metavar="BYTES", type=positive, default=1000, help="of a request (default: 1000)")

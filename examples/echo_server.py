@@ -1,4 +1,4 @@
-"""An echo server: one coroutine takes the connections, one more serves each of them.
+"""An echo server: one coroutine for each connection.
 
     python echo_server.py 127.0.0.1:7007
     python client_swarm.py 127.0.0.1:7007
@@ -9,34 +9,23 @@
 from __future__ import annotations
 
 import argparse
-import socket
 
-from sockets import accept, address, listen, recv_some, send_all
+from program import Address, address, serve
 
 import coro
+from coro.servers import StreamServer
 
 
-def session(sock: socket.socket, number: int) -> None:
+def session(conn: coro.sock, client: Address) -> None:
     """Send back what comes until the client has nothing more to say."""
-    with sock:  # closed on every way out, the shutdown at the end of the loop included
-        try:
-            total = 0
-            while data := recv_some(sock):
-                send_all(sock, data)
-                total += len(data)
-            print(f"connection {number}: {total:,} bytes", flush=True)
-        except OSError as error:
-            print(f"connection {number}: {error}", flush=True)
-
-
-def serve(listener: socket.socket) -> None:
-    """Take connections for ever."""
-    number = 0
-    with listener:
-        while True:
-            sock = accept(listener)
-            number += 1
-            coro.spawn(session, sock, number)
+    total = 0
+    try:
+        while data := conn.recv(65536):
+            conn.send(data)
+            total += len(data)
+        print(f"{client[0]}:{client[1]}: {total:,} bytes", flush=True)
+    except OSError as error:
+        print(f"{client[0]}:{client[1]}: {error}", flush=True)
 
 
 def main() -> None:
@@ -49,12 +38,7 @@ def main() -> None:
         default=("127.0.0.1", 7007),
         help="where to listen (default: 127.0.0.1:7007; with port 0 the system chooses)",
     )
-    args = parser.parse_args()
-    listener = listen(args.listen)
-    host, port = listener.getsockname()[:2]
-    print(f"listening on {host}:{port}", flush=True)
-    coro.spawn(serve, listener)
-    coro.event_loop()
+    serve(StreamServer(parser.parse_args().listen, session))
 
 
 if __name__ == "__main__":

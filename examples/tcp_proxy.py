@@ -3,79 +3,60 @@
     python tcp_proxy.py 127.0.0.1:8080 127.0.0.1:7007
 
 Two coroutines for each connection, one for each direction.  When one side has finished sending, the other side is told
-so and may go on; when one side fails, the connection to the other side is reset.  ^C ends it.
+so and may go on; when one side fails, or ^C ends the proxy, the other side's connection is reset: what was cut off must
+not look complete.
 """
 
 from __future__ import annotations
 
 import argparse
-import socket
 import struct
 import sys
-from contextlib import suppress
 
-from sockets import accept, address, connect, listen, positive, recv_some, send_all
+from program import Address, address, positive, serve
 
 import coro
+from coro.servers import StreamServer
 
-RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # struct linger: on, for 0 seconds
+LINGER = struct.Struct("hh" if sys.platform == "win32" else "ii")  # struct linger: on or off, seconds
+RESET = LINGER.pack(1, 0)  # close() sends a RST
+REGULAR = LINGER.pack(0, 0)
 
-sessions: set[coro.coro] = set()
 
-
-def pump(source: socket.socket, sink: socket.socket, other_way: coro.coro) -> None:
+def pump(source: coro.sock, sink: coro.sock) -> None:
     """Copy one direction to its end."""
-    try:
-        while data := recv_some(source):
-            send_all(sink, data)
-        sink.shutdown(socket.SHUT_WR)  # a half-close: the other direction goes on
-    except OSError:
-        for sock in (source, sink):  # whoever is still there must not take this end for a regular one
-            with suppress(OSError):  # some systems refuse it for the side that has failed
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        other_way.shutdown()  # does nothing if it has ended
+    while data := source.recv(65536):
+        sink.send(data)
+    sink.shutdown(coro.SHUT.WR)  # a half-close: the other direction goes on
 
 
-def session(client: socket.socket, target: tuple[str, int], acceptor: coro.coro) -> None:
+def session(client: coro.sock, target: Address) -> None:
     """Serve one connection: pump from the client to the target, and let a second coroutine pump back."""
     try:
-        with client, connect(target) as server:
-            back = coro.spawn(pump, server, client, coro.current())
-            try:
-                pump(client, server, back)
-                back.join()
-            finally:
-                back.shutdown()
-                back.join()  # before the sockets are closed that it uses
+        server = coro.create_connection(target, timeout=30)
     except OSError as error:
         print(f"cannot connect to {target[0]}:{target[1]}: {error}", flush=True)
-    finally:
-        sessions.discard(coro.current())
-        if not acceptor.dead and not acceptor.scheduled:
-            acceptor.schedule()  # there is room; if it waits for something else, it goes on waiting
-
-
-def serve(listener: socket.socket, target: tuple[str, int], limit: int) -> None:
-    """Take connections for ever, but leave them in the queue of the system while there are too many."""
-    with listener:
-        while True:
-            while len(sessions) >= limit:
-                coro.suspend()
-            client = accept(listener)
-            sessions.add(coro.spawn(session, client, target, coro.current()))
+        return
+    with server:
+        try:
+            for conn in (client, server):
+                conn.setsockopt(coro.SOL.SOCKET, coro.SO.LINGER, RESET)
+            with coro.group() as directions:  # it ends when both have ended; if one fails, the other one is shut down
+                directions.spawn(pump, server, client)
+                pump(client, server)
+            for conn in (client, server):
+                conn.setsockopt(coro.SOL.SOCKET, coro.SO.LINGER, REGULAR)
+        except* OSError:
+            pass  # one side has failed; the other one learns it by the reset
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Pass TCP connections on.")
     parser.add_argument("listen", metavar="LISTEN", type=address, help="HOST:PORT to listen on; port 0: any")
-    parser.add_argument("target", metavar="TARGET", type=address, help="HOST:PORT to connect to, the host by number")
-    parser.add_argument("--limit", metavar="N", type=positive, default=100, help="connections at once (default: 100)")
+    parser.add_argument("target", metavar="TARGET", type=address, help="HOST:PORT to connect to")
+    parser.add_argument("--limit", metavar="N", type=positive, default=1000, help="connections at once (default: 1000)")
     args = parser.parse_args()
-    listener = listen(args.listen)
-    host, port = listener.getsockname()[:2]
-    print(f"listening on {host}:{port}", flush=True)
-    coro.spawn(serve, listener, args.target, args.limit)
-    coro.event_loop()
+    serve(StreamServer(args.listen, lambda client, _: session(client, args.target), limit=args.limit, name="proxy"))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from coro import cli, demo
+from coro import cli, create_server, demo
 from coro.discovery import find_pollers
 
 PATCHED = "import sys\nfrom coro import cli, demo, loop\n{}\nsys.exit(cli.main(['demo', *sys.argv[1:]]))"
@@ -111,28 +111,28 @@ def test_for_a_time(poller: str) -> None:
 CORRUPT = """
 def echo(sock):
     with sock:
-        while data := demo.recv_some(sock, 65536):
-            demo.send_all(sock, data[:-1] + bytes([data[-1] ^ 1]))
+        while data := sock.recv(65536):
+            sock.send(data[:-1] + bytes([data[-1] ^ 1]))
 """
 ALIKE = """
 def echo(sock):  # the same reply again and again
     with sock:
-        first = demo.recv_some(sock, 65536)
-        demo.send_all(sock, first)
-        while demo.recv_some(sock, 65536):
-            demo.send_all(sock, first)
+        first = sock.recv(65536)
+        sock.send(first)
+        while sock.recv(65536):
+            sock.send(first)
 """
 TALKATIVE = """
 def echo(sock):
     with sock:
-        while data := demo.recv_some(sock, 65536):
-            demo.send_all(sock, data)
-        demo.send_all(sock, b"more")
+        while data := sock.recv(65536):
+            sock.send(data)
+        sock.send(b"more")
 """
 SHORT = """
 def echo(sock):
     with sock:
-        demo.send_all(sock, demo.recv_some(sock, 65536)[:-1])
+        sock.send(sock.recv(65536)[:-1])
 """
 SILENT = """
 def echo(sock):
@@ -361,8 +361,7 @@ def test_it_leaves_nothing_behind(loop: Callable[..., None]) -> None:
     """In a process that goes on, every connection, coroutine and descriptor is gone when the main coroutine ends."""
     tally = demo.Tally()
     args = argparse.Namespace(clients=3, requests=2, seconds=None, size=8, quiet=True)
-    listener = socket.create_server((demo.HOST, 0))
-    listener.setblocking(False)
+    listener = create_server((demo.HOST, 0))
 
     loop(demo.conduct, args, listener, tally)
 

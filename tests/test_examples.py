@@ -7,51 +7,40 @@ import os
 import random
 import re
 import select
+import signal
 import socket
-import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-PROGRAMS = ["seed.py", "echo_server.py", "client_swarm.py", "tcp_proxy.py"]
+from .example_processes import (
+    EXAMPLES,
+    Address,
+    accepted,
+    command,
+    complaints,
+    dial,
+    free_port,
+    receive_all,
+    reset,
+    run,
+    running,
+    text,
+)
 
-Address = tuple[str, int]
-
-
-def command(program: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-W", "error", str(EXAMPLES / program), *arguments]
-
-
-def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
-    return subprocess.run(command(program, *arguments), capture_output=True, text=True, timeout=60)
-
-
-@contextmanager
-def running(program: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Address]]:
-    """Run a server for the length of a block; it must end well when it is asked to, without a traceback."""
-    with subprocess.Popen(
-        command(program, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            found = re.fullmatch(r"listening on (.+):(\d+)\n", line)
-            assert found, line or process.communicate()
-            yield process, (found[1], int(found[2]))
-        finally:
-            process.terminate()
-            _, err = process.communicate(timeout=20)
-    assert "Traceback" not in err, err
-    if os.name == "posix":  # elsewhere terminate() leaves a process no time to end by itself
-        assert process.returncode == 0
-        assert err.endswith("Exiting...\n")
+PROGRAMS = [
+    "seed.py",
+    "echo_server.py",
+    "client_swarm.py",
+    "tcp_proxy.py",
+    "chat_server.py",
+    "kv_server.py",
+    "crawler.py",
+]
+SERVERS = ["echo_server.py", "tcp_proxy.py", "chat_server.py", "kv_server.py"]
 
 
 @pytest.fixture
@@ -72,37 +61,6 @@ def target() -> Iterator[socket.socket]:
 def proxy_to(address: Address, *options: str) -> Iterator[Address]:
     with running("tcp_proxy.py", "127.0.0.1:0", text(address), *options) as (_, proxy):
         yield proxy
-
-
-def text(address: Address) -> str:
-    return f"{address[0]}:{address[1]}"
-
-
-def dial(address: Address) -> socket.socket:
-    return socket.create_connection(address, timeout=20)
-
-
-def accepted(listener: socket.socket) -> socket.socket:
-    """The next connection; like the client's, it does not wait for ever."""
-    sock, _ = listener.accept()
-    sock.settimeout(20)
-    return sock
-
-
-def receive_all(sock: socket.socket) -> bytes:
-    return b"".join(iter(lambda: sock.recv(65536), b""))
-
-
-def free_port() -> int:
-    """A port where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def reset(sock: socket.socket) -> None:
-    """Close with a RST."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
-    sock.close()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -185,7 +143,7 @@ def test_the_swarm_notices_a_wrong_reply(poller: str, target: socket.socket) -> 
     assert done.stdout.endswith("1 of 2 clients got back what they sent\n")
 
 
-@pytest.mark.parametrize("program", ["echo_server.py", "tcp_proxy.py"])
+@pytest.mark.parametrize("program", SERVERS)
 def test_a_port_that_is_in_use(program: str, target: socket.socket) -> None:
     """Said in one line that names the address; status 1."""
     address = text(target.getsockname())
@@ -202,6 +160,38 @@ def test_what_is_no_address(address: str) -> None:
 
     assert done.returncode == 2
     assert "is not HOST:PORT with a port up to 65535" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_server_ends_when_its_connections_have_ended(poller: str, signum: signal.Signals, status: int) -> None:
+    """The first signal lets those that are connected finish, and refuses others; a second one does not wait."""
+    for impatient in (False, True):
+        with subprocess.Popen(
+            command("echo_server.py", "127.0.0.1:0"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            address = "127.0.0.1", int(process.stdout.readline().rpartition(":")[2])
+            with dial(address) as sock:
+                sock.sendall(b"before")
+                assert sock.recv(6, socket.MSG_WAITALL) == b"before"
+                process.send_signal(signum)
+                while True:
+                    try:
+                        dial(address).close()
+                    except ConnectionResetError:
+                        continue
+                    except ConnectionRefusedError:
+                        break
+                sock.sendall(b"after")
+                assert sock.recv(5, socket.MSG_WAITALL) == b"after"
+                if impatient:
+                    process.send_signal(signum)
+                    assert sock.recv(1) == b""
+            _, err = process.communicate(timeout=20)
+
+        assert process.returncode == (status if impatient else 0)
+        assert complaints(err) == ""
 
 
 # -- proxy -----------------------------------------------------------------------------------------------------------
@@ -286,7 +276,7 @@ def test_a_connection_that_is_refused_behind_the_proxy(poller: str) -> None:
         for _ in range(2):
             with dial(proxy) as sock:
                 assert sock.recv(1) == b""
-            assert re.fullmatch(rf"cannot connect to 127.0.0.1:{port}: .*refused\n", process.stdout.readline())
+            assert re.match(rf"cannot connect to 127.0.0.1:{port}: .*refused", process.stdout.readline())
         with socket.create_server(("127.0.0.1", port)) as listener, dial(proxy) as client:
             listener.settimeout(20)
             with accepted(listener) as server:

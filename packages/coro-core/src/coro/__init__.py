@@ -63,11 +63,26 @@ from .verbs import wait_for_write as wait_for_write
 from .verbs import yield_slice as yield_slice
 
 if _TYPE_CHECKING:
+    from .connect import create_connection as create_connection
+    from .connect import create_server as create_server
+    from .connect import has_ipv6 as has_ipv6
+    from .connect import make_socket as make_socket
+    from .connect import socketpair as socketpair
+    from .connect import tcp6_sock as tcp6_sock
+    from .connect import tcp_sock as tcp_sock
+    from .connect import udp6_sock as udp6_sock
+    from .connect import udp_sock as udp_sock
+    from .connect import unix_sock as unix_sock
     from .groups import Pool as Pool
     from .groups import group as group
     from .local import ThreadLocal as ThreadLocal
     from .locks import mutex as mutex
     from .locks import rw_lock as rw_lock
+    from .names import ThreadResolver as ThreadResolver
+    from .names import get_resolver as get_resolver
+    from .names import getaddrinfo as getaddrinfo
+    from .names import getnameinfo as getnameinfo
+    from .names import set_resolver as set_resolver
     from .parallel import FAILURE as FAILURE
     from .parallel import SUCCESS as SUCCESS
     from .parallel import in_parallel as in_parallel
@@ -77,6 +92,7 @@ if _TYPE_CHECKING:
     from .queues import QueueClosed as QueueClosed
     from .queues import event_queue as event_queue
     from .queues import fifo as fifo
+    from .servers import StreamServer as StreamServer
     from .signal_handler import register_signal_handler as register_signal_handler
     from .signal_handler import unregister_signal_handler as unregister_signal_handler
     from .sockets import AF as AF
@@ -86,20 +102,10 @@ if _TYPE_CHECKING:
     from .sockets import SOCK as SOCK
     from .sockets import SOL as SOL
     from .sockets import coro_fd as coro_fd
-    from .sockets import create_connection as create_connection
-    from .sockets import create_server as create_server
     from .sockets import fd_sock as fd_sock
     from .sockets import file_sock as file_sock
     from .sockets import get_live_sockets as get_live_sockets
-    from .sockets import has_ipv6 as has_ipv6
-    from .sockets import make_socket as make_socket
     from .sockets import sock as sock
-    from .sockets import socketpair as socketpair
-    from .sockets import tcp6_sock as tcp6_sock
-    from .sockets import tcp_sock as tcp_sock
-    from .sockets import udp6_sock as udp6_sock
-    from .sockets import udp_sock as udp_sock
-    from .sockets import unix_sock as unix_sock
     from .sync import Barrier as Barrier
     from .sync import Event as Event
     from .sync import condition_variable as condition_variable
@@ -113,19 +119,23 @@ if _TYPE_CHECKING:
 _LATER = {
     "backdoor": "",
     "clocks": "",
+    "connect": """
+        create_connection create_server has_ipv6 make_socket socketpair tcp6_sock tcp_sock udp6_sock udp_sock unix_sock
+    """,
+    "files": "",
     "groups": "Pool group",
     "local": "ThreadLocal",
     "locks": "mutex rw_lock",
+    "names": "ThreadResolver get_resolver getaddrinfo getnameinfo set_resolver",
     "oserrors": "",
     "parallel": "FAILURE SUCCESS in_parallel",
     "processes": "fork waitpid",
     "queues": "Queue QueueClosed event_queue fifo",
     "read_stream": "",
+    "servers": "StreamServer",
     "signal_handler": "register_signal_handler unregister_signal_handler",
-    "sockets": """
-        AF PF SHUT SO SOCK SOL coro_fd create_connection create_server fd_sock file_sock get_live_sockets has_ipv6
-        make_socket sock socketpair tcp6_sock tcp_sock udp6_sock udp_sock unix_sock
-    """,
+    "sockets": "AF PF SHUT SO SOCK SOL coro_fd fd_sock file_sock get_live_sockets sock",
+    "subprocess": "",
     "sync": "Barrier Event condition_variable inverted_semaphore semaphore",
     "tb": "",
     "threads": "Portal set_thread_limit to_thread",

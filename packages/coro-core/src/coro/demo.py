@@ -6,7 +6,6 @@ is plain blocking code: `serve`, `echo` and `converse` look like those of an app
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import socket
@@ -20,14 +19,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import (
     coro,
+    create_connection,
+    create_server,
     get_live_coros,
     get_now,
     run,
     sleep_relative,
+    sock,
     spawn,
     ticks_per_sec,
-    wait_for_read,
-    wait_for_write,
     with_timeout,
 )
 from .kernel import READ, this_kernel
@@ -45,54 +45,23 @@ REDRAW: Final = 0.1  # seconds between two looks of the progress on a terminal
 REPORT: Final = 2.0  # seconds between two lines of it elsewhere
 
 
-# -- blocking calls on plain sockets ---------------------------------------------------------------------------------
+# -- connections -----------------------------------------------------------------------------------------------------
 
 
-def recv_some(sock: socket.socket, size: int) -> bytes:
-    """Return what has arrived, up to *size* bytes; ``b""`` at the end of the stream."""
-    while True:
-        wait_for_read(sock)  # first: a reply is never there as soon as the request has been sent
-        with suppress(BlockingIOError):
-            return sock.recv(size)
-
-
-def send_all(sock: socket.socket, data: bytes) -> None:
-    """Send all of *data*."""
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[sock.send(rest) :]
-        except BlockingIOError:
-            wait_for_write(sock)
-
-
-def accept(listener: socket.socket) -> socket.socket:
+def accept(listener: sock) -> sock:
     """Return the next connection that somebody makes to *listener*."""
-    while True:
-        wait_for_read(listener)
-        with suppress(BlockingIOError):
-            return unblocked(listener.accept()[0])
+    return undelayed(listener.accept()[0])
 
 
-def connect(address: tuple[str, int]) -> socket.socket:
+def connect(address: tuple[str, int]) -> sock:
     """Return a new connection to *address*; OSError if it is refused."""
-    with ExitStack() as stack:
-        sock = stack.enter_context(unblocked(socket.socket()))
-        error = sock.connect_ex(address)
-        if error in (errno.EINPROGRESS, errno.EWOULDBLOCK):  # the second on Windows
-            wait_for_write(sock)
-            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, os.strerror(error))
-        stack.pop_all()
-    return sock
+    return undelayed(create_connection(address))
 
 
-def unblocked(sock: socket.socket) -> socket.socket:
-    """Return *sock* set up for coroutines that exchange small messages."""
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+def undelayed(conn: sock) -> sock:
+    """Return *conn* set up for small messages."""
+    conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return conn
 
 
 # -- the server and its clients --------------------------------------------------------------------------------------
@@ -138,7 +107,7 @@ class Tally:
         return ((self.end or now) - (self.begin or now)) / ticks_per_sec
 
 
-def serve(listener: socket.socket, tally: Tally, sessions: list[coro]) -> None:
+def serve(listener: sock, tally: Tally, sessions: list[coro]) -> None:
     """Give each connection to *listener* a coroutine."""
     with listener:  # closed if this fails, so that no client waits for it
         try:
@@ -148,36 +117,31 @@ def serve(listener: socket.socket, tally: Tally, sessions: list[coro]) -> None:
             tally.errors[f"the server cannot accept: {error}"] += 1
 
 
-def echo(sock: socket.socket) -> None:
+def echo(conn: sock) -> None:
     """Send back all that comes."""
-    with sock, suppress(OSError):  # whatever happens to the connection, the client sees it too
-        while data := recv_some(sock, MOST_BYTES):
-            send_all(sock, data)
+    with conn, suppress(OSError):  # whatever happens to the connection, the client sees it too
+        while data := conn.recv(MOST_BYTES):
+            conn.send(data)
 
 
-def exchange(sock: socket.socket, message: bytes) -> bytes:
+def exchange(conn: sock, message: bytes) -> bytes:
     """Send *message* and return a reply of the same length."""
-    send_all(sock, message)
-    reply = b""
-    while len(reply) < len(message):
-        more = recv_some(sock, len(message) - len(reply))
-        if not more:
-            raise ConnectionError("the server closed the connection before its reply was complete")
-        reply += more
-    return reply
+    conn.send(message)
+    try:
+        return conn.recv_exact(len(message))
+    except EOFError:
+        raise ConnectionError("the server closed the connection before its reply was complete") from None
 
 
-def converse(
-    sock: socket.socket, size: int, requests: float, deadline: float, serial: count[int], tally: Tally
-) -> None:
+def converse(conn: sock, size: int, requests: float, deadline: float, serial: count[int], tally: Tally) -> None:
     """Be a client: make *requests* requests of *size* bytes, no two alike, until *deadline*, and check every reply."""
     filler = os.urandom(size)
-    with sock:
+    with conn:
         try:
             done, begin = 0, get_now()
             while done < requests and begin < deadline:
                 message = (next(serial).to_bytes(8, "little") + filler)[:size]
-                reply = with_timeout(PATIENCE, exchange, sock, message)
+                reply = with_timeout(PATIENCE, exchange, conn, message)
                 now = get_now()
                 tally.add_latency(now - begin)
                 tally.requests += 1
@@ -186,8 +150,8 @@ def converse(
                 else:
                     tally.errors["a reply differed from what had been sent"] += 1
                 done, begin = done + 1, now
-            sock.shutdown(socket.SHUT_WR)
-            if with_timeout(PATIENCE, recv_some, sock, 1):
+            conn.shutdown(socket.SHUT_WR)
+            if with_timeout(PATIENCE, conn.recv, 1):
                 tally.errors["more came back than had been sent"] += 1
         except OSError as error:
             tally.errors[str(error)] += 1
@@ -195,7 +159,7 @@ def converse(
             tally.connections -= 1
 
 
-def conduct(args: Namespace, listener: socket.socket, tally: Tally) -> None:
+def conduct(args: Namespace, listener: sock, tally: Tally) -> None:
     """Be the main coroutine: start the server, connect the clients, let them talk, and wait until all have ended."""
     tally.poller = this_kernel().poller_name
     address = listener.getsockname()
@@ -207,20 +171,20 @@ def conduct(args: Namespace, listener: socket.socket, tally: Tally) -> None:
     server = tally.start(serve, listener, tally, sessions)
     reporter = None if args.quiet else tally.start(report, tally)
     with ExitStack() as stack:
-        sockets = []
+        conns = []
         for _ in range(clients):
             try:
-                sockets.append(stack.enter_context(with_timeout(PATIENCE, connect, address)))
+                conns.append(stack.enter_context(with_timeout(PATIENCE, connect, address)))
             except OSError as error:
                 tally.errors[str(error)] += 1
             else:
-                tally.connections = tally.most_connections = len(sockets)
+                tally.connections = tally.most_connections = len(conns)
         tally.begin = get_now()
         deadline = inf if args.seconds is None else tally.begin + args.seconds * ticks_per_sec
         requests = inf if args.seconds is not None else args.requests
         try:
             serial = count()
-            work = [tally.start(converse, sock, args.size, requests, deadline, serial, tally) for sock in sockets]
+            work = [tally.start(converse, conn, args.size, requests, deadline, serial, tally) for conn in conns]
             for co in work:
                 co.result()
         finally:
@@ -260,9 +224,9 @@ def affordable(clients: int, tally: Tally) -> int:
     with ExitStack() as stack:
         try:
             for room in range(2 * clients + SPARE):  # noqa: B007  # where it stopped is the result
-                sock = stack.enter_context(socket.socket())
-                poller.arm(sock.fileno(), READ)
-                stack.callback(poller.unregister, sock.fileno())
+                probe = stack.enter_context(socket.socket())
+                poller.arm(probe.fileno(), READ)
+                stack.callback(poller.unregister, probe.fileno())
         except OSError as error:
             reason = error.strerror or str(error)
     if reason is None:
@@ -388,7 +352,7 @@ def main(args: Namespace) -> int:
     """
     raise_limit(args.clients)
     try:
-        listener = socket.create_server((HOST, args.port), backlog=1024)
+        listener = create_server((HOST, args.port), backlog=1024)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         say(f"cannot listen on {HOST} port {args.port}: {reason}.  Choose another port, or leave out --port")
@@ -396,7 +360,6 @@ def main(args: Namespace) -> int:
     tally = Tally()
     ended_by: int | None = None
     with listener:
-        listener.setblocking(False)
         try:
             run(conduct, args, listener, tally)
         except KeyboardInterrupt:

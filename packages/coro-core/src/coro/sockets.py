@@ -1,7 +1,8 @@
 """Sockets whose calls block the coroutine instead of the thread, and other descriptors that are used like them.
 
 Stands on the standard library's socket objects, so options, families, addresses and errors are Python's own, and on the
-table of descriptors of `coro.kernel`.  Names are looked up in threads (`coro.threads`).
+table of descriptors of `coro.kernel`.  What a socket does beyond single reads and writes is in `coro.transfers`, what
+makes and connects sockets in `coro.connect`, and what becomes of the names of hosts in `coro.names`.
 
 When a call tries, and when it waits
 ------------------------------------
@@ -17,8 +18,8 @@ armed for each wait.  What keeps failing calls away is this:
   said again.  Nor for datagrams, for accept and for what is no socket: they go on until EAGAIN.
 * A new socket is taken for not readable and for writable: registering reports whatever holds by then.
 
-A stream of AF_UNIX also ends a read where descriptors were passed, so read those with care for the message that brings
-them.
+A stream of AF_UNIX also ends a read where descriptors were passed, so once `sock.recvmsg` has been used, which is how
+one gets them, a short read proves nothing any more.
 
 One coroutine may read from a socket and one may write to it at the same time.  While one waits in the middle of a call,
 a second one for the same direction is refused, since the two would get in the midst of each other's data.
@@ -27,27 +28,26 @@ a second one for the same direction is refused, since the two would get in the m
 from __future__ import annotations
 
 import errno
-import io
-import itertools
 import os
 import socket
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace, TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, overload
 
 from .coroutine import coro
-from .exceptions import ClosedError, SimultaneousError, YieldFromMain
-from .kernel import READ, WRITE, Descriptor, Kernel, adopted, calling, monotonic, outside, this_kernel, worker
-from .verbs import HasFileno, current, descriptor_number, forget, sleep_relative, spawn, yield_slice
+from .exceptions import ClosedError, SimultaneousError
+from .kernel import READ, WRITE, Descriptor, Kernel, adopted, calling, outside, this_kernel, worker
+from .names import resolved
+from .transfers import LARGEST_READ, Transfers, check_room, message_size
+from .transfers import Address as Address
+from .verbs import HasFileno, current, descriptor_number, forget, sleep_relative, yield_slice
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
-
-    from .threads import ThreadPool
 
 __all__ = [
     "AF",
@@ -57,24 +57,13 @@ __all__ = [
     "SOCK",
     "SOL",
     "coro_fd",
-    "create_connection",
-    "create_server",
     "fd_sock",
     "file_sock",
     "get_live_sockets",
-    "has_ipv6",
-    "make_socket",
     "sock",
-    "socketpair",
-    "tcp6_sock",
-    "tcp_sock",
-    "udp6_sock",
-    "udp_sock",
-    "unix_sock",
 ]
 
 T = TypeVar("T")
-Address = Any  # as of the standard library: a tuple for IPv4 and IPv6, a str or bytes for AF_UNIX
 
 
 def constants(prefix: str) -> SimpleNamespace:
@@ -92,15 +81,11 @@ SOL: Final = constants("SOL_")  #: Levels of options: SOCKET ...
 SO: Final = constants("SO_")  #: Options of the level SOL.SOCKET: REUSEADDR, KEEPALIVE ...
 
 IN_PROGRESS: Final = {errno.EINPROGRESS, errno.EALREADY} | ({errno.EWOULDBLOCK} if sys.platform == "win32" else set())
-LARGEST_READ: Final = 2**18  # bytes in one system call, when the caller wants more than that
-LARGEST_SENDFILE: Final = 2**30  # bytes in one system call
-MOST_BUFFERS: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in getattr(os, "sysconf_names", ()) else 16
-HEAD_START: Final = 0.25  # seconds: RFC 8305, the Connection Attempt Delay
 
 _live: Final[set[int]] = set()  # the sock objects that there are, by identity: adding and removing are atomic
 
 
-class sock:
+class sock(Transfers):
     """A socket that blocks the calling coroutine only.  Closed by `close`, or at the end of a ``with``.
 
     Args:
@@ -132,7 +117,6 @@ class sock:
         "_recv",
         "_send",
         "_socket",
-        "_stream",
         "domain",
         "fd",
         "orig_fd",
@@ -298,7 +282,7 @@ class sock:
 
         Of a datagram what is beyond *size* is lost.  ValueError if *size* is negative.
         """
-        if flags or size < 1:
+        if flags or not 0 < size <= LARGEST_READ:
             return self._recv_specially(size, flags)
         try:
             kernel = worker().kernel
@@ -350,15 +334,14 @@ class sock:
     read = recv
 
     def _recv_specially(self, size: int, flags: int) -> bytes:
-        std = self._std() if flags else None
-        if size < 0:
-            raise ValueError(f"cannot receive {size} bytes")
+        size = message_size(size)
         if self.fd < 0:
             self._raise_closed()
         if size == 0:
             return b""
-        assert std is not None
-        return self._attempt(READ, std.recv, size, flags)  # it may leave behind what it returns: nothing is concluded
+        if not flags:
+            return self._attempt(READ, self._recv, size)
+        return self._attempt(READ, self._std().recv, size, flags)  # it may leave behind what it returns
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
         """Like `recv`, into *buffer*, a writable object.
@@ -371,8 +354,7 @@ class sock:
         Returns how many bytes; 0 at the end of the stream.  ValueError if *nbytes* is negative or too many.
         """
         with memoryview(buffer) as view, view.cast("B") as target:
-            if nbytes < 0 or nbytes > target.nbytes:
-                raise ValueError(f"cannot receive {nbytes} bytes into a buffer of {target.nbytes}")
+            check_room(nbytes, target)
             size = nbytes or target.nbytes
             if self.fd < 0:
                 self._raise_closed()
@@ -386,50 +368,6 @@ class sock:
         if got < size and self._stream and not flags and not entry.hung_up and self.fd >= 0:
             entry.readable = False
         return got
-
-    def recvfrom(self, size: int, flags: int = 0) -> tuple[bytes, Address]:
-        """Like `recv`, for one datagram; returns it and the address of its sender."""
-        if size < 0:
-            raise ValueError(f"cannot receive {size} bytes")
-        return self._attempt(READ, self._std().recvfrom, size, flags)
-
-    def recv_exact(self, size: int) -> bytes:
-        """Return exactly *size* bytes.
-
-        Raises `EOFError` if the stream ends before; its argument is what there was.  ValueError for a negative size.
-        """
-        data = self._collect(size)
-        if len(data) < size:
-            raise EOFError(data)
-        return data
-
-    def readv(self, sizes: Iterable[int]) -> tuple[bytes, ...]:
-        """Return pieces of exactly these sizes.
-
-        If the stream ends before, only those that are complete and the beginning of the next one; ``()`` if there is
-        nothing at all.  ValueError for a negative size.
-        """
-        wanted = list(sizes)
-        if any(size < 0 for size in wanted):
-            raise ValueError(f"cannot receive {min(wanted)} bytes")
-        data = self._collect(sum(wanted))
-        pieces: list[bytes] = []
-        begin = 0
-        for size in wanted:
-            if size and begin >= len(data):
-                break
-            pieces.append(data[begin : begin + size])
-            begin += size
-        return tuple(pieces)
-
-    def _collect(self, size: int) -> bytes:
-        """Return *size* bytes, or as many as there are before the end of the stream."""
-        parts: list[bytes] = [self.recv(min(size, LARGEST_READ))]
-        missing = size - len(parts[0])
-        while missing and parts[-1]:
-            parts.append(self.recv(min(missing, LARGEST_READ)))
-            missing -= len(parts[-1])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -467,6 +405,8 @@ class sock:
     def _send_rest(self, co: coro, data: ReadableBuffer, sent: int, flags: int) -> int:
         """Send what is in *data* behind the first *sent* bytes.  Returns the length of all."""
         args = (flags,) if flags else ()
+        if flags:
+            self._std()
         with memoryview(data) as view, view.cast("B") as octets:
             while True:
                 if not self._entry.writable:
@@ -479,73 +419,6 @@ class sock:
                 if sent >= octets.nbytes:
                     return sent
                 self._entry.writable = False  # it took a part: it is full
-
-    def sendto(self, data: ReadableBuffer, address: Address, flags: int = 0) -> int:
-        """Send one datagram to *address*, whose host may be a name.  Returns how many bytes were sent."""
-        address = self._resolved(address)
-        return self._attempt(WRITE, self._std().sendto, data, flags, address)
-
-    def writev(self, buffers: Iterable[ReadableBuffer]) -> int:
-        """Send all of these, without joining them first.  Returns how many bytes they are."""
-        views = [memoryview(buffer).cast("B") for buffer in buffers]
-        views = [view for view in views if view.nbytes]
-        total = sum(view.nbytes for view in views)
-        if self._socket is not None and hasattr(self._socket, "sendmsg"):
-            call: Callable[[list[memoryview]], int] = self._socket.sendmsg
-        elif self._socket is None and self.fd >= 0:
-            call = partial(os.writev, self.fd)
-        else:
-            return self.send(b"".join(views))
-        done = 0
-        while done < len(views):
-            sent = self._attempt(WRITE, call, views[done : done + MOST_BUFFERS])
-            while done < len(views) and sent >= views[done].nbytes:
-                sent -= views[done].nbytes
-                done += 1
-            if sent:
-                views[done] = views[done][sent:]
-        return total
-
-    def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
-        """Send what is in *file*, without taking it through Python where the system can do that.
-
-        Args:
-            file: a file opened in binary mode.  Reading from it blocks the whole thread.
-            offset: where to begin, in bytes.
-            count: how many bytes; None for all up to the end of the file.
-
-        Returns how many bytes were sent.  The file is then positioned behind them.  ValueError for a text file, a
-        negative *offset*, or a *count* that is not positive.
-        """
-        if isinstance(file, io.TextIOBase):
-            raise ValueError(f"can only send a file that was opened in binary mode, not {file!r}")
-        if offset < 0 or (count is not None and count <= 0):
-            raise ValueError(f"cannot send {count} bytes from position {offset} of a file")
-        try:
-            number = file.fileno() if hasattr(os, "sendfile") else -1
-            regular = self._socket is not None and number >= 0 and stat.S_ISREG(os.fstat(number).st_mode)
-        except (OSError, AttributeError):
-            regular = False
-        total = 0
-        try:
-            while count is None or total < count:
-                most = LARGEST_SENDFILE if count is None else min(count - total, LARGEST_SENDFILE)
-                if regular:
-                    sent = self._attempt(WRITE, self._sendfile, number, offset + total, most)
-                else:
-                    if file.seekable():
-                        file.seek(offset + total)
-                    sent = self.send(file.read(min(most, LARGEST_READ)))
-                if not sent:
-                    break
-                total += sent
-        finally:
-            if total and file.seekable():
-                file.seek(offset + total)
-        return total
-
-    def _sendfile(self, number: int, offset: int, count: int) -> int:
-        return os.sendfile(self.fd, number, offset, count)
 
     # -- connections -------------------------------------------------------------------------------------------------
 
@@ -667,45 +540,39 @@ class sock:
             self._raise_closed()
         return fd_sock(os.dup(self.fd))
 
-    def makefile(
-        self,
-        mode: str = "r",
-        bufsize: int = -1,
-        *,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-    ) -> IO[Any]:
-        """Return a file object for the same socket.  It has a descriptor of its own: close both.
+    def get_inheritable(self) -> bool:
+        """Return whether programs that are executed get the descriptor too; at first they do not."""
+        return self._std().get_inheritable() if self._socket or self.fd < 0 else os.get_inheritable(self.fd)
 
-        Args:
-            mode: "r", "w" or both, and "b" for bytes.
-            bufsize: the size of the buffers in bytes; -1 for the usual one, 0 (only with "b") for none.
-            encoding, errors, newline: as of `open`.
-
-        ValueError for another mode, or for text without a buffer.
-        """
-        if not mode or not set(mode) <= set("rwb") or not set(mode) & set("rw"):
-            raise ValueError(f"the mode of a socket's file is made of 'r', 'w' and 'b', not {mode!r}")
-        if bufsize == 0 and "b" not in mode:
-            raise ValueError("text needs a buffer: give 'b' in the mode, or another bufsize than 0")
-        raw = SocketIO(self.dup(), mode)
-        if bufsize == 0:
-            return raw  # type: ignore[return-value]
-        size = io.DEFAULT_BUFFER_SIZE if bufsize < 0 else bufsize
-        if "r" in mode and "w" in mode:
-            buffered: Any = io.BufferedRWPair(raw, raw, size)
+    def set_inheritable(self, inheritable: bool) -> None:
+        """Set whether programs that are executed get the descriptor too."""
+        if self._socket or self.fd < 0:
+            self._std().set_inheritable(inheritable)
         else:
-            buffered = io.BufferedReader(raw, size) if "r" in mode else io.BufferedWriter(raw, size)
-        if "b" in mode:
-            return buffered  # type: ignore[no-any-return]
-        return io.TextIOWrapper(buffered, encoding, errors, newline)
+            os.set_inheritable(self.fd, inheritable)
+
+    def detach(self) -> int:
+        """Give the descriptor up without closing it, and return its number; -1 after `close`.
+
+        It does not block, see `os.set_blocking`.  This object is closed then, and those that wait get a `ClosedError`.
+        """
+        fd = self.fd
+        if fd >= 0:
+            self._give_up()
+            if self._socket is not None:
+                self._socket.detach()
+        return fd
 
     def close(self) -> None:
         """Close the descriptor.  Raises `ClosedError` in those that wait for it.  May be called twice."""
+        fd = self.fd
+        if fd >= 0:
+            self._give_up()
+            self._close(fd)
+
+    def _give_up(self) -> None:
+        """Let nobody use the descriptor any more."""
         fd, entry, kernel = self.fd, self._entry, self._kernel
-        if fd < 0:
-            return
         self.fd = -1
         self._closer = closer = current()
         self._recv = self._send = partial(raise_closed, fd, closer)
@@ -717,7 +584,6 @@ class sock:
             kernel.inbox.append(partial(forget, kernel, entry, closer))
             kernel.wake_up()
         entry.readable = entry.writable = True
-        self._close(fd)
 
     def _close(self, fd: int) -> None:
         try:
@@ -832,270 +698,6 @@ class file_sock(sock):
 coro_fd = file_sock  #: Shrapnel's other name for `file_sock`.
 
 
-class SocketIO(io.RawIOBase):
-    """The unbuffered file of `sock.makefile`.  Owns its socket."""
-
-    def __init__(self, owned: sock, mode: str) -> None:
-        self._sock = owned
-        self.mode = mode
-        self.name = owned.fd
-
-    def readable(self) -> bool:
-        return "r" in self.mode
-
-    def writable(self) -> bool:
-        return "w" in self.mode
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        if not self.readable():
-            raise io.UnsupportedOperation("this file of a socket is for writing only")
-        return self._sock.recv_into(buffer)
-
-    def write(self, data: ReadableBuffer) -> int:
-        if not self.writable():
-            raise io.UnsupportedOperation("this file of a socket is for reading only")
-        return self._sock.send(data)
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    def close(self) -> None:
-        if not self.closed:
-            super().close()
-            self._sock.close()
-
-
-# -- making sockets --------------------------------------------------------------------------------------------------
-
-
-def tcp_sock() -> sock:
-    """Return a new TCP socket for IPv4."""
-    return sock(socket.AF_INET, socket.SOCK_STREAM)
-
-
-def udp_sock() -> sock:
-    """Return a new UDP socket for IPv4."""
-    return sock(socket.AF_INET, socket.SOCK_DGRAM)
-
-
-def tcp6_sock() -> sock:
-    """Return a new TCP socket for IPv6."""
-    return sock(socket.AF_INET6, socket.SOCK_STREAM)
-
-
-def udp6_sock() -> sock:
-    """Return a new UDP socket for IPv6."""
-    return sock(socket.AF_INET6, socket.SOCK_DGRAM)
-
-
-def unix_sock() -> sock:
-    """Return a new stream socket of the family AF_UNIX."""
-    return sock(AF.UNIX, socket.SOCK_STREAM)
-
-
-def make_socket(domain: int, stype: int) -> sock:
-    """Return ``sock(domain, stype)``."""
-    return sock(domain, stype)
-
-
-def socketpair(
-    domain: int = getattr(AF, "UNIX", AF.INET), stype: int = SOCK.STREAM, protocol: int = 0
-) -> tuple[sock, sock]:
-    """Return two sockets that are connected to each other."""
-    a, b = socket.socketpair(domain, stype, protocol)
-    return wrapped(a), wrapped(b)
-
-
-def has_ipv6() -> bool:
-    """Return whether a socket for IPv6 can be made."""
-    try:
-        tcp6_sock().close()
-    except OSError:
-        return False
-    return True
-
-
 def get_live_sockets() -> int:
     """Return how many `sock` objects there are, those that are closed but still held included."""
     return len(_live)
-
-
-# -- names and connections -------------------------------------------------------------------------------------------
-
-_names: ThreadPool | None = None  # threads of their own: a slow server of names must not hold up other calls
-
-
-def lookup(host: str, port: int | str | None, family: int, stype: int) -> list[Any]:
-    """Return what `socket.getaddrinfo` does, asked in a thread; in place where no coroutine would be held up."""
-    global _names
-    try:
-        calling()
-    except YieldFromMain:
-        if this_kernel().running:
-            raise
-        return socket.getaddrinfo(host, port, family, stype)
-    if _names is None:
-        from .threads import ThreadPool
-
-        _names = ThreadPool("coro-names", 4)
-    return _names.call(socket.getaddrinfo, (host, port, family, stype), {})
-
-
-def is_literal(domain: int, host: str) -> bool:
-    """Whether *host* is an address of the family *domain*, not a name."""
-    try:
-        socket.inet_pton(domain, host.partition("%")[0])
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def host_of(address: Address) -> str:
-    """Return the host of *address*, which is to be a tuple for AF_INET or AF_INET6."""
-    if not isinstance(address, tuple) or len(address) < 2:
-        raise TypeError(f"an address is a tuple of a host and a port, not {address!r}")
-    host = address[0]
-    if isinstance(host, (bytes, bytearray)):
-        host = host.decode("ascii")
-    if not isinstance(host, str):
-        raise TypeError(f"a host is a str, not {host!r}")
-    if "\0" in host:
-        raise ValueError(f"there is no NUL in a host: {host!r}")
-    return host
-
-
-def resolved(domain: int, stype: int, address: Address, resolve: bool = True) -> Address:
-    """Return *address* of the family AF_INET or AF_INET6 with a number for a host that is a name."""
-    host = host_of(address)
-    if host in ("", "<broadcast>") or is_literal(domain, host):
-        return (host, *address[1:])
-    other = socket.AF_INET if domain == socket.AF_INET6 else socket.AF_INET6
-    if is_literal(other, host):
-        raise ValueError(f"{host!r} is an address of another family than the socket, which has {domain!r}")
-    if not resolve:
-        raise ValueError(f"{host!r} is no address: a name must be resolved before")
-    found = lookup(host, None, domain, stype)[0][4]
-    return (found[0], *address[1:], *found[len(address) :])
-
-
-def create_connection(
-    address: tuple[str, int], timeout: float | None = None, source_address: Address | None = None
-) -> sock:
-    """Connect to *address* by TCP over whichever of IPv6 and IPv4 works, and return the socket.
-
-    The addresses of the host are tried in the order of `socket.getaddrinfo`, but with the two families in turn.  The
-    next one is begun when one has failed, or after 250 ms while the earlier ones go on: the first connection wins, the
-    others are closed (RFC 8305).
-
-    Args:
-        address: a host, name or number, and a port.
-        timeout: seconds for all of this; None for no limit.
-        source_address: what to bind to before; None for nothing.
-
-    Raises `coro.TimeoutError` when the time is over, `socket.gaierror` for an unknown name, and if there is no
-    connection its error; of several an OSError whose ``__cause__`` is the ExceptionGroup of all.
-    """
-    if timeout is not None:
-        from .timeouts import with_timeout
-
-        return with_timeout(timeout, create_connection, address, None, source_address)
-    kernel, me = calling()
-    host, port = host_of(address), address[1]
-    for family in (socket.AF_INET, socket.AF_INET6):
-        if is_literal(family, host):
-            return connected(family, address, source_address)
-    found = [(info[0], info[4]) for info in lookup(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM)]
-    first = [item for item in found if item[0] == found[0][0]]
-    second = [item for item in found if item[0] != found[0][0]]
-    turns = [item for pair in itertools.zip_longest(first, second) for item in pair if item is not None]
-    if len(turns) == 1:
-        return connected(turns[0][0], turns[0][1], source_address)
-
-    winner: list[sock] = []
-    errors: list[Exception] = []
-    attempts: list[coro] = []
-    waiting = True
-
-    def attempt(family: int, target: Address) -> None:
-        try:
-            new = connected(family, target, source_address)
-        except Exception as exc:
-            errors.append(exc)
-        else:
-            if winner or not waiting:
-                new.close()
-            else:
-                winner.append(new)
-        if waiting:
-            kernel.wake(me)
-
-    try:
-        for family, target in turns:
-            failed = len(errors)
-            attempts.append(spawn(attempt, family, target))
-            when = monotonic() + HEAD_START
-            kernel.add_timer(when, me)
-            try:
-                while not winner and len(errors) == failed and monotonic() < when:
-                    kernel.park(me)
-            finally:
-                kernel.cancel_timer(when, me)
-            if winner:
-                break
-        while not winner and len(errors) < len(attempts):
-            kernel.park(me)
-        if winner:
-            return winner.pop()
-    finally:
-        waiting = False
-        for co in attempts:
-            co.shutdown()
-        for new in winner:  # interrupted just then
-            new.close()
-    numbers = {exc.errno for exc in errors if isinstance(exc, OSError)}
-    raise OSError(
-        numbers.pop() if len(numbers) == 1 else None,
-        f"none of the {len(errors)} addresses of {host!r} can be connected to",
-    ) from ExceptionGroup(f"connecting to {host}:{port}", errors)
-
-
-def connected(family: int, address: Address, source_address: Address | None) -> sock:
-    """Return a new TCP socket that is connected to *address*."""
-    new = sock(family, socket.SOCK_STREAM)
-    try:
-        if source_address is not None:
-            new.bind(source_address)
-        new.connect(address)
-    except BaseException:
-        new.close()
-        raise
-    return new
-
-
-def create_server(
-    address: Address,
-    *,
-    family: int = AF.INET,
-    backlog: int = socket.SOMAXCONN,
-    reuse_port: bool = False,
-    dualstack_ipv6: bool = False,
-) -> sock:
-    """Return a TCP socket that listens on *address*, whose host may be a name.
-
-    The address may be one that connections of an earlier server still use (not on Windows, where that is never safe).
-
-    Args:
-        address: a host, "" for all addresses of the machine, and a port, 0 for any that is free.
-        family: ``AF.INET`` or ``AF.INET6``.
-        backlog: how many connections may wait for `accept`.
-        reuse_port: let several sockets listen on the same port (``SO_REUSEPORT``).
-        dualstack_ipv6: take IPv4 connections too; with ``AF.INET6`` only.
-
-    Raises what `socket.create_server` does.
-    """
-    address = resolved(family, socket.SOCK_STREAM, address)
-    return wrapped(
-        socket.create_server(
-            address, family=family, backlog=backlog, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6
-        )
-    )

@@ -208,6 +208,29 @@ def schedule_if_blocked(co: coro, value: Any) -> None:
 # -- from a coroutine into a thread ----------------------------------------------------------------------------------
 
 
+def block_until_done(future: Future[Any]) -> None:
+    """Block the current coroutine until *future*, which another thread works on, is done."""
+    kernel, co = calling()
+    waiter = [co]  # empty once nobody waits: a late wake-up must not end what the coroutine does then
+
+    def wake() -> None:
+        for co in waiter:
+            kernel.wake(co)
+
+    def done(future: Future[Any]) -> None:  # in the thread
+        kernel.inbox.append(wake)
+        kernel.wake_up()
+
+    kernel.externals += 1
+    try:
+        future.add_done_callback(done)
+        while not future.done():
+            kernel.park(co)
+    finally:
+        kernel.externals -= 1
+        waiter.clear()
+
+
 class ThreadPool:
     """Threads for blocking calls, at most *limit* of them, for the loops of all threads.  Made once, never ended.
 
@@ -245,27 +268,12 @@ class ThreadPool:
 
     def call(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         """Let a thread call ``fn(*args, **kwargs)``, and block the current coroutine meanwhile.  As `to_thread`."""
-        kernel, co = calling()
+        calling()
         future = self.submit(fn, args, kwargs)
-        waiter = [co]  # empty once nobody waits: a late wake-up must not end what the coroutine does then
-
-        def wake() -> None:
-            for co in waiter:
-                kernel.wake(co)
-
-        def done(future: Future[T]) -> None:  # in the thread
-            kernel.inbox.append(wake)
-            kernel.wake_up()
-
-        kernel.externals += 1
         try:
-            future.add_done_callback(done)
-            while not future.done():
-                kernel.park(co)
+            block_until_done(future)
             return future.result()
         finally:
-            kernel.externals -= 1
-            waiter.clear()
             future.cancel()
             del future  # else an exception, its traceback, this frame and the future would hold each other
 
