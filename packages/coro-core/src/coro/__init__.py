@@ -114,6 +114,9 @@ if _TYPE_CHECKING:
     from .threads import Portal as Portal
     from .threads import set_thread_limit as set_thread_limit
     from .threads import to_thread as to_thread
+    from .tls import create_tls_connection as create_tls_connection
+    from .tls import tls_sock as tls_sock
+    from .tls import wrap_tls as wrap_tls
 
 # By module.  Those without a name here are public as modules.
 _LATER = {
@@ -139,6 +142,7 @@ _LATER = {
     "sync": "Barrier Event condition_variable inverted_semaphore semaphore",
     "tb": "",
     "threads": "Portal set_thread_limit to_thread",
+    "tls": "create_tls_connection tls_sock wrap_tls",
 }
 _module_of = {name: module for module, names in _LATER.items() for name in names.split()}
 

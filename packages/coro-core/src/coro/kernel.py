@@ -247,7 +247,10 @@ class Kernel:
                     if not isinstance(exc, Shutdown):
                         self._failed(co, exc)
                 if co._name is None:
-                    co._name = getattr(co._fun, "__qualname__", None) or repr(co._fun)
+                    try:
+                        co._name = co._fun.__qualname__
+                    except AttributeError:
+                        co._name = repr(co._fun)
                 fun = args = kwargs = None
                 co._dead = True
                 del self.live[co._id]
@@ -297,14 +300,16 @@ class Kernel:
 
     def wake_joiners(self, co: coro) -> None:
         """Tell those that wait for the end of *co*, in the order in which they came (see `coro.sync.at_end`)."""
-        while co._joiners:
-            joiner, ended = next(iter(co._joiners.items()))
-            if ended is None:
-                self.wake(joiner)
-            else:
-                ended(joiner, co)
-            co._joiners.pop(joiner, None)  # last, like the events of a poll
-        co._joiners = None
+        joiners, co._joiners = co._joiners, None
+        try:
+            for joiner, ended in (joiners or {}).items():
+                if ended is None:
+                    self.wake(joiner)
+                else:
+                    ended(joiner, co)
+        except BaseException:
+            co._joiners = joiners  # once more, by `bury`
+            raise
 
     # -- parking and waking ------------------------------------------------------------------------------------------
 

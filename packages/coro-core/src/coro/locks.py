@@ -138,8 +138,10 @@ class mutex:
             heir = waiting.popleft()
             if heir._pending is None and not heir._dead:
                 self._owner = heir
-                if waiting:
-                    at_end(heir, self, mutex._owner_ended)
+                if waiting:  # at_end, spelt out
+                    if heir._joiners is None:
+                        heir._joiners = {}
+                    heir._joiners[self] = mutex._owner_ended
                 if not heir._scheduled:
                     heir._kernel.ready.append(heir._resume)
                     heir._scheduled = READY

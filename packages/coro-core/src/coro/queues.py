@@ -66,8 +66,9 @@ class Queue(Generic[T]):
         check_count(maxsize, "the size of a queue")
         self.maxsize = maxsize
         self._items: deque[T] = deque()
-        #: How many may be in it for a `put` to go ahead: 0 while places are promised to putters that have not run yet,
-        #: for nobody may overtake these; infinite without a limit, -infinite once closed.
+        #: How many may be in it for a `put` to go ahead at once: 0 while getters wait, who are given the thing instead,
+        #: and while places are promised to putters that have not run yet, whom nobody may overtake; infinite without a
+        #: limit, -infinite once closed.
         self._limit: float = maxsize or inf
         self._promised = 0
         self._getters: deque[Box] = deque()  # [coroutine, EMPTY or what it has got]; none while there are items
@@ -84,18 +85,24 @@ class Queue(Generic[T]):
         Raises `queue.Full` of the standard library when there is no room (in time), `QueueClosed` when the queue is
         closed, also while this waits.  Whenever it raises, the item is not in the queue.
         """
-        getters = self._getters
-        while getters and self._limit:
-            box = getters.popleft()
-            co = box[0]
-            if co._pending is None and not co._dead:
-                box[1] = item
-                if not co._scheduled:
-                    co._kernel.ready.append(co._resume)
-                    co._scheduled = READY
-                return
         items = self._items
         if len(items) < self._limit:
+            items.append(item)
+            return
+        getters = self._getters
+        if getters and not self._promised:
+            while getters:
+                box = getters.popleft()
+                co = box[0]
+                if co._pending is None and not co._dead:
+                    box[1] = item
+                    if not co._scheduled:
+                        co._kernel.ready.append(co._resume)
+                        co._scheduled = READY
+                    if not getters:
+                        self._limit = self.maxsize or inf
+                    return
+            self._limit = self.maxsize or inf
             items.append(item)
             return
         if self._limit == -inf:
@@ -142,11 +149,21 @@ class Queue(Generic[T]):
                 self._admit()
             raise
         self._promised -= 1
-        if getters:  # somebody waits already for what was to go into that place
-            self._give(item)
+        while getters:  # somebody waits already for what was to go into that place: _give, spelt out
+            box = getters.popleft()
+            co = box[0]
+            if co._pending is None and not co._dead:
+                box[1] = item
+                if not co._scheduled:
+                    co._kernel.ready.append(co._resume)
+                    co._scheduled = READY
+                break
         else:
             items.append(item)
-        self._admit()
+        if self._promised or self._putters:
+            self._admit()
+        elif not getters and self._limit == 0:  # only a queue with a limit has putters that wait
+            self._limit = self.maxsize
 
     def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the oldest thing out, waiting until there is one and all that came before have theirs.
@@ -184,6 +201,7 @@ class Queue(Generic[T]):
         box = [co, EMPTY]
         try:
             self._getters.append(box)
+            self._limit = 0
             while True:
                 try:
                     kernel.ready.popleft()()
@@ -203,6 +221,7 @@ class Queue(Generic[T]):
         except BaseException:
             if box[1] is EMPTY:
                 leave(self._getters, box)
+                self._reopen()
             else:
                 self._give(box[1])
             raise
@@ -241,7 +260,7 @@ class Queue(Generic[T]):
 
     def full(self) -> bool:
         """Return whether a `put` would have to wait."""
-        return -inf < self._limit <= len(self._items)
+        return -inf < self._limit <= len(self._items) and (not self._getters or self._promised > 0)
 
     def _give(self, item: T) -> None:
         """Hand *item*, which is older than all that are in the queue, to the first getter, or put it in front."""
@@ -252,8 +271,10 @@ class Queue(Generic[T]):
             if co._pending is None and not co._dead:
                 box[1] = item
                 co._kernel.wake(co)
-                return
-        self._items.appendleft(item)
+                break
+        else:
+            self._items.appendleft(item)
+        self._reopen()
 
     def _admit(self) -> None:
         """Promise the places that are free to the first putters."""
@@ -270,7 +291,12 @@ class Queue(Generic[T]):
                     co._kernel.ready.append(co._resume)
                     co._scheduled = READY
         if self._limit != -inf:
-            self._limit = 0 if self._promised else self.maxsize
+            self._limit = 0 if self._promised or self._getters else self.maxsize
+
+    def _reopen(self) -> None:
+        """Let `put` go ahead at once, or not, after getters and promises have changed."""
+        if self._limit != -inf:
+            self._limit = 0 if self._getters or self._promised else self.maxsize or inf
 
     def _refuse(self) -> NoReturn:
         raise QueueClosed(f"{self!r} is closed")

@@ -17,7 +17,8 @@ from typing import Any, Final, NoReturn, Protocol
 
 from greenlet import getcurrent
 
-from .coroutine import MAIN, READY, all_threads, check_name, coro
+from . import coroutine
+from .coroutine import MAIN, READY, all_threads, check_name, coro, next_id
 from .exceptions import ClosedError, SimultaneousError
 from .kernel import READ, WRITE, Descriptor, Kernel, adopted, calling, monotonic, outside, this_kernel, worker
 
@@ -42,6 +43,8 @@ __all__ = [
 get_now = time.monotonic_ns  #: The current tick.  A tick is a nanosecond of the monotonic clock.
 ticks_per_sec: Final = 10**9
 ticks_per_usec: Final = 10**3
+
+make: Final = object.__new__
 
 NOT_A_BODY: Final = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR: inspect costs 10 ms
 
@@ -76,11 +79,22 @@ def spawn(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None
     except AttributeError:
         kernel = this_kernel()
     context = me.gr_context
-    co = coro(kernel, fun, args, kwargs, thread_name, context if context is None else context.copy())
+    co = make(coro)  # coro.__init__, spelt out: a tenth of what it takes to run a coroutine
+    co._kernel = kernel
+    co._fun = fun
+    co._args = args
+    co._kwargs = kwargs
+    co._name = thread_name
+    co._context = context if context is None else context.copy()
+    co._id = number = next_id()
+    co._dead = co._started = False
+    co._allowance = co._selfishness = coroutine._selfishness
+    co._stale = co._collected = 0
+    co._pending = co._sent = co._resume = co._greenlet = co._joiners = co._local_key = co._value = co._error = None
     frame = _getframe(1)
-    co._made_at = frame.f_code, frame.f_lasti  # the line number of it would cost more than all of this
+    co._made_at = frame.f_code, frame.f_lasti  # the line number would cost as much as all of this
     co._scheduled = READY
-    kernel.live[co._id] = co
+    kernel.live[number] = co
     kernel.newborn.append(co)
     kernel.ready.append(kernel.start)
     return co
