@@ -20,7 +20,7 @@ def programs():
             continue
         for number, found in enumerate(BLOCK.finditer(path.read_text(encoding="utf-8")), 1):
             code, output = found.groups()
-            if "import coro" in code and ("coro.run(" in code or "event_loop()" in code) and "serve(" not in code:
+            if "import coro" in code and ("coro.run(" in code or "event_loop()" in code) and "serve_forever(" not in code:
                 yield pytest.param(code, output, id=f"{path.relative_to(ROOT)}:{number}")
 
 
@@ -38,7 +38,7 @@ def test_every_public_name_is_documented():
     """What coro exports appears in a chapter by name."""
     import coro
 
-    names = {name for name in vars(coro) if not name.startswith("_") and not isinstance(vars(coro)[name], type(sys))}
+    names = {name for name in dir(coro) if not name.startswith("_") and not isinstance(getattr(coro, name), type(sys))}
     text = "\n".join(
         path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts
     )

@@ -707,7 +707,7 @@ class Kernel:
         print_stderr(f"the poller {self.poller_name!r} or a signal handler has failed: {traceback_string(exc)}")
         if self.failures >= POLLER_FAILURES:
             self.fail(exc)
-            if self.deadline != inf and not self.ready:
+            if (self.deadline != inf and not self.ready) or self.failures >= 10 * POLLER_FAILURES:
                 self.stop = True  # not even the unwinding can go on
         return self.stop
 
@@ -824,12 +824,10 @@ class Kernel:
             table.clear()
         self.ready.append(self.poll)
         self.exiting = self.stop = False
-        self.exit_code = 0
-        self.failure = None
+        self.exit_code = self.failures = 0
+        self.failure = self.hub = None
         self.drain = DRAIN_POLLS
         self.deadline = inf
-        self.failures = 0
-        self.hub = None
         for close in list(self.at_end):  # opened meanwhile
             close()
         self.externals = 0

@@ -136,8 +136,9 @@ def run(fn: Callable[..., T], /, *args: Any) -> T:
         kernel.exiting = True
 
     def on_deadlock() -> None:
-        # Out of memory, it can end before its first line.
-        kernel.fail(DeadlockError(deadlock_text(kernel)) if co._error is None else co._error[0])
+        exc, _ = co._error or (None, None)
+        # Out of memory, a coroutine can end before the first line of its function.
+        kernel.fail(exc if isinstance(exc, MemoryError) else DeadlockError(deadlock_text(kernel)))
 
     def on_signal(signum: int) -> None:
         if signum == signal.SIGINT:

@@ -53,8 +53,8 @@ def repair(kernel: Kernel, interrupted: coro | None) -> None:
 def repair_descriptors(kernel: Kernel) -> None:
     """Have everything reported again that somebody waits for: what the poller has said may be lost."""
     poller = kernel.poller
-    assert poller is not None
-    assert kernel.wake_read is not None
+    if poller is None or kernel.wake_read is None:  # a forked child, which has not opened a poller of its own yet
+        return
     poller.arm(kernel.wake_read.fileno(), READ)
     for entry in list(kernel.fds.values()):
         if entry.reader is not None and entry.reader._dead:
