@@ -6,12 +6,16 @@ import builtins
 import inspect
 import io
 import os
+import shutil
 import socket
+import subprocess
 import sys
+import threading
 
 import pytest
 
 import coro
+from coro import files
 from coro.kernel import this_kernel
 from coro.poller import HANGUP, READ, Poller
 
@@ -165,6 +169,136 @@ def test_D_30_what_a_loop_opens_is_closed_on_exec(loop):
         assert checked >= 1
 
     loop(main)
+
+
+class Slow(io.FileIO):
+    """A file on a disk that takes its time: each read says that it has begun, and waits to be let through."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.begun = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+
+    def read(self, size=-1):
+        self.begun.release()
+        assert self.gate.acquire(timeout=10)
+        return super().read(size)
+
+
+@pytest.fixture
+def records(tmp_path):
+    """The path of a file that holds the numbers from 0, five bytes each."""
+    path = tmp_path / "records"
+    path.write_bytes(b"".join(b"%04d\n" % number for number in range(3000)))
+    return path
+
+
+def test_D_51_operations_on_one_file_at_once_get_their_own_results(loop, records):
+    """The second does not take the place of the first; one that is interrupted leaves neither waiter nor thread."""
+
+    def main():
+        slow = Slow(records)
+        with files.BinaryFile(slow) as file:
+            first, second, third, fourth = (coro.spawn(file.read, 5) for _ in range(4))
+            assert coro.to_thread(slow.begun.acquire, timeout=10)
+            third.shutdown()  # it waits for its turn
+            slow.gate.release()
+            assert first.result() == b"0000\n"
+            assert coro.to_thread(slow.begun.acquire, timeout=10)
+            second.shutdown()  # it is under way
+            second.join()
+            slow.gate.release(2)
+            assert fourth.result() == b"0001\n"
+            slow.gate.release()
+            assert file.read(5) == b"0002\n"
+            slow.gate.release(10)
+        assert this_kernel().externals == 0
+
+    loop(main)
+
+
+def test_D_51_operations_that_end_in_another_order_get_their_own_results(loop, records):
+    """Two files that are one on the disk: the second operation ends before the first, then a third one does."""
+
+    def main():
+        slow = Slow(records)
+        with files.BinaryFile(slow) as one, files.open(records, "rb") as other:
+            first = coro.spawn(one.read, 5)
+            assert coro.to_thread(slow.begun.acquire, timeout=10)
+            other.seek(50)
+            assert coro.spawn(other.read, 5).result() == b"0010\n"
+            assert coro.spawn(other.read, 5).result() == b"0011\n"
+            assert not first.dead
+            slow.gate.release(10)
+            assert first.result() == b"0000\n"
+
+    loop(main)
+
+
+def test_D_51_there_may_be_any_number_of_operations_at_once(loop, records):
+    """Three thousand on one file, of which a thousand are interrupted: the others get the records in their order."""
+
+    def main():
+        slow = Slow(records)
+        with files.BinaryFile(slow) as file:
+            first = coro.spawn(file.read, 5)
+            assert coro.to_thread(slow.begun.acquire, timeout=10)
+            readers = [coro.spawn(file.read, 5) for _ in range(3000)]
+            coro.yield_slice()
+            for co in readers[::3]:
+                co.shutdown()
+            coro.yield_slice()
+            slow.gate.release(3000)
+            results = [co.result() for number, co in enumerate(readers) if number % 3]
+            assert first.result() == b"0000\n"
+            assert results == [b"%04d\n" % number for number in range(1, 2001)]
+            assert file.read(5) == b"2001\n"
+        assert this_kernel().externals == 0
+
+    loop(main)
+
+
+FAILING_TESTS = """
+import coro
+
+def fail():
+    assert False
+
+def test_main(loop):
+    loop(fail)
+
+def test_child(loop):
+    loop(lambda: (coro.spawn(fail), coro.yield_slice()))
+
+def test_joined_child(loop):
+    loop(lambda: coro.spawn(fail).join())
+
+def test_without_failure(loop):
+    loop(lambda: coro.spawn(int).join())
+"""
+
+
+def test_D_54_a_test_cannot_pass_when_a_coroutine_has_failed(tmp_path):
+    """Neither the main coroutine nor any other, whoever waits for it: the fixtures of this suite see to that."""
+    shutil.copy(os.path.join(os.path.dirname(__file__), "conftest.py"), tmp_path)
+    tests = tmp_path / "test_it.py"
+    tests.write_text(FAILING_TESTS)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", tmp_path, tests],
+        env={**os.environ, "CORO_POLLER": "select", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1
+    for name, outcome in (("main", "FAILED"), ("child", "ERROR"), ("joined_child", "ERROR")):
+        assert any(line.startswith(f"{outcome} test_it.py::test_{name}[select]") for line in lines), done.stdout
+    assert "coroutines have failed: [AssertionError" in done.stdout
+    assert "test_without_failure" not in done.stdout
 
 
 def test_D_55_one_exception_raised_in_many_coroutines_does_not_grow(loop):

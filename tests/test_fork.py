@@ -550,6 +550,86 @@ def test_without_fork_a_clear_error(monkeypatch):
         coro.fork()
 
 
+# -- portals ---------------------------------------------------------------------------------------------------------
+
+
+def test_D_43_a_portal_of_the_parent_leads_nowhere_in_the_child(loop):
+    """Its use is a RuntimeError that says why, its close touches nothing of the parent's calls; a new one works."""
+
+    def main():
+        with coro.Portal() as portal:
+            pending = portal.call(coro.suspend)  # not begun
+            assert this_kernel().externals == 1
+
+            def in_child():
+                assert this_kernel().externals == 0
+                assert "of the parent process" in repr(portal)
+                for use in (lambda: portal.call(int), lambda: portal.schedule(coro.current())):
+                    with pytest.raises(RuntimeError, match="in a forked child: make a portal here"):
+                        use()
+                for _ in range(2):
+                    portal.close()
+                assert not pending.cancelled()
+                with pytest.raises(RuntimeError, match="it was closed"):
+                    portal.call(int)
+                assert this_kernel().externals == 0
+                with coro.Portal() as own:
+                    assert this_kernel().externals == 1
+                    assert coro.to_thread(own.call(int, "7").result, 10) == 7
+                return this_kernel().externals
+
+            assert forked(in_child) == 0
+            assert "open" in repr(portal)
+            assert coro.to_thread(portal.call(int, "8").result, 10) == 8
+            assert this_kernel().externals == 1
+        assert pending.cancelled()
+
+    loop(main)
+
+
+def test_D_43_a_portal_of_the_parent_leads_nowhere_in_another_thread_of_the_child(loop):
+    """Nor does the one of a loop in another thread, which does not exist there."""
+
+    def main():
+        with coro.Portal() as portal:
+
+            def in_child():
+                with pytest.raises(RuntimeError, match="in a forked child: make a portal here"):
+                    portal.call(int)
+                portal.close()
+                with pytest.raises(RuntimeError, match="it was closed"):
+                    portal.call(int)
+
+            assert coro.to_thread(forked, in_child, os.fork) is None
+
+    loop(main)
+
+
+def test_D_43_a_portal_of_the_parent_does_not_hide_a_deadlock_of_the_child(poller):
+    """In the parent somebody may come in by it at any time, in the child nobody can."""
+    lines = script(
+        poller,
+        """
+        import coro
+
+        def main():
+            with coro.Portal():
+                pid = coro.fork()
+                if pid == 0:
+                    coro.suspend()
+                coro.waitpid(pid)
+
+        try:
+            coro.run(main)
+            print("parent returns")
+        except coro.DeadlockError as exc:
+            print("child", str(exc).partition(":")[0])
+        """,
+    )
+
+    assert lines == ["child Deadlock", "parent returns"]
+
+
 # -- the poller of the child -----------------------------------------------------------------------------------------
 
 

@@ -411,6 +411,38 @@ def test_many_children_at_once(loop, watch, child):
     loop(main)
 
 
+def test_two_hundred_children_that_end_at_the_same_moment(loop, watch, poller):
+    """All have ended before the loop hears of the first: each waiter gets its own status, in less than a second."""
+    count = 200
+    reader, writer = os.pipe()  # one for all: its end is that of them all
+    actions = [(os.POSIX_SPAWN_DUP2, reader, 0)]
+    children = [
+        os.posix_spawn("/bin/sh", ["sh", "-c", f"read x; exit {number}"], os.environ, file_actions=actions)
+        for number in range(count)
+    ]
+    os.close(reader)
+
+    def main():
+        waiters = [coro.spawn(coro.waitpid, pid) for pid in children]
+        coro.yield_slice()
+        assert len(watchers()) == (0 if watch == "descriptor" else count)
+        os.close(writer)
+        if watch == "descriptor":
+            for pid in children:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        else:
+            for thread in watchers():
+                thread.join()
+        begin = time.thread_time()  # not what other processes take of the machine
+        assert [co.result() for co in waiters] == [(pid, number << 8) for number, pid in enumerate(children)]
+        assert time.thread_time() - begin < 1
+        assert not watchers()
+        assert not processes._descriptors
+        assert not processes._waiters
+
+    loop(main)
+
+
 def test_a_program_that_only_waits_for_a_child_is_not_deadlocked(loop, watch, child):
     """Nothing else is left to do, and still run() waits."""
     one = child("sleep 0.05; exit 7")
@@ -472,6 +504,40 @@ def test_without_a_free_descriptor_a_thread_waits(loop, child):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         one.release()
         assert co.result() == (one.pid, 3 << 8)
+
+    loop(main)
+
+
+@pytest.mark.parametrize("waitid", [True, False])
+def test_a_process_that_a_thread_waits_for_is_left_to_it(loop, child, monkeypatch, waitid):
+    """Though a descriptor could be had by now: without waitid(2) the thread takes the status, and the id is free."""
+    resource = pytest.importorskip("resource")
+    if not waitid:
+        monkeypatch.delattr(os, "waitid", raising=False)
+    one = child()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def main():
+        with open(os.devnull) as lowest:
+            number = lowest.fileno()
+        first = coro.spawn(coro.waitpid, one.pid)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+        try:
+            coro.yield_slice()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        first.shutdown()
+        first.join()
+        assert len(watchers()) == 1
+        second = coro.spawn(coro.waitpid, one.pid)
+        coro.yield_slice()
+        assert len(watchers()) == 1
+        assert not processes._descriptors
+        one.release()
+        assert second.result() == (one.pid, 3 << 8)
+        for thread in watchers():
+            thread.join()
+        assert not processes._watchers
 
     loop(main)
 

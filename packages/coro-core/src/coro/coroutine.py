@@ -313,7 +313,10 @@ class coro:
         error, traceback = self._error
         if isinstance(error, Shutdown):
             raise DeadCoroutine(self, "was shut down")
-        raise error.with_traceback(traceback)  # the original one: it must not grow with each collector (D-55)
+        try:
+            raise error.with_traceback(traceback)  # the original one: it must not grow with each collector (D-55)
+        finally:
+            del self, error, traceback  # else the exception, its traceback, this frame and they would hold each other
 
 
 class main_stub(coro):

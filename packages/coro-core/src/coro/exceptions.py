@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+from contextlib import suppress
 from typing import Any
 
 __all__ = [
@@ -135,3 +136,20 @@ class NoPollerError(RuntimeError):
 
 class DeadlockError(RuntimeError):
     """Nothing can ever happen again: every coroutine is blocked, and no timer, descriptor or thread can wake one."""
+
+
+def clear_own_frames(exc: BaseException | None) -> None:
+    """Drop the variables of coro's own functions from the traceback of *exc* and of those that it came from.
+
+    They know the coroutine, which keeps the exception: without this only the garbage collector could free it.
+    """
+    seen: set[int] = set()  # a program may have made a ring of them
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        place = exc.__traceback__
+        while place is not None:
+            if str(place.tb_frame.f_globals.get("__name__")).startswith("coro."):
+                with suppress(RuntimeError):  # the worker's own, which is running
+                    place.tb_frame.clear()
+            place = place.tb_next
+        exc = exc.__context__

@@ -57,7 +57,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 from greenlet import getcurrent, greenlet
 
 from .coroutine import READY, all_threads, coro
-from .exceptions import Interrupted, Shutdown, SimultaneousError, YieldFromMain
+from .exceptions import Interrupted, Shutdown, SimultaneousError, YieldFromMain, clear_own_frames
 from .repair import repair
 
 if TYPE_CHECKING:
@@ -208,9 +208,11 @@ class Kernel:
 
         The newborn is not passed on as an argument: it would stay alive as long as the caller is parked.
         """
-        if self.newborn[0]._dead:  # cancelled meanwhile
+        while self.newborn[0]._dead:  # cancelled meanwhile; a loop, because there may be thousands of them
             self.newborn.popleft()
-            return self.ready.popleft()()
+            entry = self.ready.popleft()
+            if entry is not self.start:
+                return entry()
         if self.idle:
             return self.idle.pop()()
         return self.hub.switch(self.start)  # type: ignore[union-attr]
@@ -246,6 +248,7 @@ class Kernel:
                     co._error = (exc, exc.__traceback__)
                     if not isinstance(exc, Shutdown):
                         self._failed(co, exc)
+                    clear_own_frames(exc)
                 if co._name is None:
                     try:
                         co._name = co._fun.__qualname__
@@ -659,8 +662,11 @@ class Kernel:
             if ready or self.yielded:
                 timeout = 0.0
             else:
-                if len(self.idle) > SPARE_WORKERS and not self._trim():
-                    return True
+                if len(self.idle) > SPARE_WORKERS:  # end some, which then return to the hub, so only there
+                    if getcurrent() is not self.hub:
+                        return True
+                    while len(self.idle) > SPARE_WORKERS:
+                        self.idle.pop()(None)
                 timeout = self.max_wait
                 if self.timer_map:  # not the heap: it may hold what was cancelled
                     timeout = min(timeout, max(0.0, timers[0] - now))
@@ -710,14 +716,6 @@ class Kernel:
             if (self.deadline != inf and not self.ready) or self.failures >= 10 * POLLER_FAILURES:
                 self.stop = True  # not even the unwinding can go on
         return self.stop
-
-    def _trim(self) -> bool:
-        """End some greenlets that nobody needs.  They return to the hub, so only there; elsewhere False."""
-        if getcurrent() is not self.hub:
-            return False
-        while len(self.idle) > SPARE_WORKERS:
-            self.idle.pop()(None)
-        return True
 
     def fail(self, exc: BaseException) -> None:
         """End the loop; *exc* comes out of it."""

@@ -36,6 +36,9 @@ class Portal:
     It is open until somebody closes it or the loop ends; ``with Portal() as portal:`` closes it.  While it is open
     the loop does not take itself for deadlocked, since somebody may come in at any time.
 
+    A forked child inherits no portal, as it inherits no other thread: there `call` and `schedule` raise RuntimeError,
+    `close` does nothing, and the futures of the parent's calls are never done.  It may make portals of its own.
+
     RuntimeError when it is made while no loop runs in this thread.
     """
 
@@ -64,7 +67,7 @@ class Portal:
         The coroutine begins with a copy of the caller's context variables.  Wait for the future in other threads only:
         in the thread of the loop that would block the loop.
 
-        RuntimeError if the portal is closed, TypeError if *fn* cannot be called.
+        RuntimeError if the portal is closed or the parent's, TypeError if *fn* cannot be called.
         """
         check_body(fn)
         self._check_open()
@@ -81,8 +84,8 @@ class Portal:
 
         If it has ended or is ready already when the loop gets to know of this, nothing happens.
 
-        RuntimeError if the portal is closed, TypeError if *co* is no coroutine, ValueError for one of another loop,
-        `DeadCoroutine` if it has ended already.
+        RuntimeError if the portal is closed or the parent's, TypeError if *co* is no coroutine, ValueError for one of
+        another loop, `DeadCoroutine` if it has ended already.
         """
         if not isinstance(co, coro):
             raise TypeError(f"can only schedule a coroutine, not {co!r}")
@@ -96,6 +99,8 @@ class Portal:
     def close(self) -> None:
         """Let nobody in any more, and cancel the calls that have not ended.  May be called by any thread, and again."""
         self._closed = True
+        if self._shut not in self._kernel.at_end:
+            return  # closed before; or in a forked child, where a thread that is not there may hold a future's lock
         if threading.get_ident() == self._kernel.thread:
             self._shut()
         else:
@@ -110,11 +115,18 @@ class Portal:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<coro.Portal to thread {self._kernel.thread}, {'closed' if self._closed else 'open'}>"
+        state = "of the parent process" if self._inherited() else "closed" if self._closed else "open"
+        return f"<coro.Portal to thread {self._kernel.thread}, {state}>"
+
+    def _inherited(self) -> bool:
+        """Return whether it was open when the parent forked this process, where `coro.processes` has forgotten it."""
+        forgotten = self._shut not in self._kernel.at_end
+        return forgotten and not self._closed  # in this order: to close is to set the flag first
 
     def _check_open(self) -> None:
-        if self._closed or self._shut not in self._kernel.at_end:  # forgotten there: in a forked child
-            self._closed = True
+        if self._inherited():
+            raise RuntimeError(f"{self!r} leads nowhere in a forked child: make a portal here, in a coroutine")
+        if self._closed:
             raise RuntimeError(f"{self!r}: it was closed, or its event loop has ended")
 
     def _send(self, entry: Callable[[], Any]) -> None:
