@@ -712,3 +712,20 @@ def test_D_24_the_frame_of_one_that_does_not_run_is_not_that_of_the_asker(loop):
         assert coro.where(co) == "dead"
 
     loop(main)
+
+
+def test_all_threads_can_be_walked_while_coroutines_come_and_go(loop):
+    """Its views are copies: to wait for each in turn is the natural thing to do."""
+
+    def main():
+        for _ in range(3):
+            coro.spawn(coro.yield_slice)
+        for co in coro.all_threads.values():
+            if co is not coro.current():
+                co.join()
+        for number, co in coro.all_threads.items():
+            assert co.id == number
+            coro.spawn(int).join()
+        assert list(coro.all_threads) == [coro.current().id]
+
+    loop(main)

@@ -20,7 +20,11 @@ def programs():
             continue
         for number, found in enumerate(BLOCK.finditer(path.read_text(encoding="utf-8")), 1):
             code, output = found.groups()
-            if "import coro" in code and ("coro.run(" in code or "event_loop()" in code) and "serve_forever(" not in code:
+            if (
+                "import coro" in code
+                and ("coro.run(" in code or "event_loop()" in code)
+                and "serve_forever(" not in code
+            ):
                 yield pytest.param(code, output, id=f"{path.relative_to(ROOT)}:{number}")
 
 

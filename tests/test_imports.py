@@ -16,11 +16,12 @@ FACE = ast.parse(Path(coro.__file__).read_text())
 
 def test_what_is_imported_later_is_what_type_checkers_see():
     """The table of names that are imported when first asked for equals the imports under TYPE_CHECKING."""
-    (block,) = [node for node in FACE.body if isinstance(node, ast.If) and ast.unparse(node.test) == "_TYPE_CHECKING"]
-    seen = {
-        (node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
-    assert seen == {(module, name) for module, names in coro._LATER.items() for name in names.split()}
+    (block,) = [node for node in FACE.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    lines = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {(line.module, alias.name) for line in lines for alias in line.names}
+    names = {(module, name) for module, names in coro._LATER.items() for name in names.split()}
+    modules = {(None, module) for module, names in coro._LATER.items() if not names}
+    assert seen == names | modules
 
 
 @pytest.mark.parametrize("name", sorted(coro._module_of))

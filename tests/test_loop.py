@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -840,3 +841,81 @@ def test_the_kernel_of_a_thread_goes_with_it(poller, failures):
     gc.collect()
 
     assert set(all_threads.kernels) <= before
+
+
+async def asynchronous():
+    pass
+
+
+def generator():
+    yield
+
+
+@pytest.mark.parametrize("body", [asynchronous, generator])
+def test_run_refuses_what_would_run_nothing(body):
+    """As `spawn` does: an async function and a generator function only make an object when they are called."""
+    with pytest.raises(TypeError, match="runs nothing"):
+        coro.run(body)
+
+
+def test_a_grace_time_that_is_set_in_the_loop_counts(loop, capfd):
+    """It is looked at when the loop ends."""
+
+    def stubborn():
+        while True:
+            with contextlib.suppress(coro.Shutdown):
+                coro.suspend()
+
+    def main():
+        coro.set_exit_grace(0.01)
+        coro.spawn(stubborn)
+        coro.yield_slice()
+
+    old = coro.set_exit_grace(60)
+    try:
+        loop(main)
+    finally:
+        coro.set_exit_grace(old)
+    assert "did not end within 0.01 s" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("signum", "text"), [(signal.SIGINT, "KeyboardInterrupt()"), (signal.SIGTERM, "SystemExit(143)")]
+)
+def test_a_signal_that_comes_as_the_loop_ends_ends_this_run_and_not_the_next(poller, signum, text):
+    """It is raised by `run`, whose handler took it; a later `run` knows nothing of it."""
+    done = script(
+        poller,
+        """
+        import coro, os, sys
+        from coro.kernel import Kernel
+        close, ended = Kernel._close, []
+        def close_late(kernel):
+            close(kernel)
+            if not kernel.running and kernel.current is None and running and not ended:
+                ended.append(1)
+                os.kill(os.getpid(), int(sys.argv[1]))
+        running = []
+        Kernel._close = close_late
+        coro.spawn(running.append, 1)
+        for _ in range(2):
+            try:
+                print(coro.run(int))
+            except BaseException as exc:
+                print(repr(exc))
+        """,
+        str(int(signum)),
+    )
+
+    assert done.stdout == f"{text}\n0\n", done.stderr
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_behind(loop, monkeypatch):
+    """Such as one that gets no thread to watch latency: the next one runs its own function only."""
+    ran = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda self: exec("raise RuntimeError('no thread')"))
+        with pytest.raises(RuntimeError, match="no thread"):
+            loop(ran.append, 1)
+    loop(ran.append, 2)
+    assert ran == [2]

@@ -65,3 +65,48 @@ def test_the_text_of_a_deadlock_says_what_each_one_waits_for(loop):
     assert re.search(r"'left' .* waits for <mutex .*'right'.* at \[.*take\|", text)
     assert re.search(r"'right' .* waits for <mutex .*'left'.* at \[.*take\|", text)
     assert re.search(r"main.* waits for the end of <coro #\d+ name='right'", text)
+
+
+def test_where_a_coroutine_is_that_runs_nothing_but_coro(loop):
+    """Such as ``spawn(event.wait)``: the function of coro that is blocked, not the scheduler beneath it."""
+
+    def main():
+        event, lock = coro.Event(), coro.mutex()
+        lock.lock()
+        cos = [coro.spawn(event.wait), coro.spawn(lock.lock), coro.spawn(coro.sleep_relative, 60)]
+        coro.yield_slice()
+        assert [coro.where(co).split()[1].partition("|")[0] for co in cos] == ["wait", "lock", "sleep_relative"]
+        for co in cos:
+            co.shutdown()
+
+    loop(main)
+
+
+def test_a_deadlock_of_coro_functions_names_them(loop):
+    """Also the one on whose stack the loop polls when it finds out."""
+
+    def main():
+        coro.spawn(coro.Event().wait, thread_name="waiter").join()
+
+    with pytest.raises(coro.DeadlockError) as caught:
+        loop(main)
+    (line,) = [
+        line for line in str(caught.value).splitlines() if line.startswith("  <") and "name='waiter' " in line[:60]
+    ]
+    assert re.search(r" at \[coro/sync.py wait\|\d+\]$", line)
+
+
+def test_two_that_want_the_same_are_told_so_in_words(loop):
+    """The text of a `SimultaneousError` says who cannot wait for what, and who does already."""
+    a, b = socket.socketpair()
+
+    def main():
+        first = coro.spawn(coro.wait_for_read, a, thread_name="first")
+        coro.yield_slice()
+        with pytest.raises(coro.SimultaneousError) as caught:
+            coro.wait_for_read(a)
+        assert re.search(rf"cannot wait for \({a.fileno()}, 'read'\): .* name='first' .* is waiting", str(caught.value))
+        first.shutdown()
+
+    with a, b:
+        loop(main)

@@ -1149,3 +1149,9 @@ def test_stop_from_another_thread_is_refused(loop):
 
     loop(main)
     assert "Portal" in str(errors[0])
+
+
+def test_an_address_in_one_string_is_refused():
+    """It would be taken for the path of a Unix socket."""
+    with pytest.raises(ValueError, match="give a host and a port as a tuple"):
+        StreamServer("127.0.0.1:8080", print)

@@ -131,6 +131,10 @@ def parked(fn, *args):
     return co
 
 
+def read_to_end(s):
+    return b"".join(iter(lambda: s.recv(65536), b""))
+
+
 def fails(fn, *args):
     """Return what fn raises."""
     try:
@@ -1126,6 +1130,54 @@ def test_no_other_write_gets_into_the_middle_of_one(loop, selfishness):
     loop(main)
 
 
+def test_one_that_gives_way_is_not_in_the_way_of_the_other_direction(loop):
+    """Its coroutine still has its turn, so a second writer is refused, but a reader may begin to wait."""
+
+    def main():
+        a, b = socketpair()
+        with a, b:
+
+            def write():
+                for _ in range(50):  # more than its share at a time
+                    a.send(b"x")
+
+            def intrude():
+                with pytest.raises(coro.SimultaneousError) as caught:
+                    a.send(b"y")
+                assert caught.value.other is writer
+
+            writer = coro.spawn(write)
+            reader = coro.spawn(a.recv, 10)  # the first wait of this socket
+            intruder = coro.spawn(intrude)
+            intruder.result(5)
+            b.send(b"hello")
+            assert reader.result(5) == b"hello"
+            writer.result(5)
+            assert b.recv_exact(50) == b"x" * 50
+            a.send(b"z")  # and nobody is left as a writer
+            assert b.recv(10) == b"z"
+
+    loop(main)
+
+
+def test_one_that_gives_way_while_it_reads_is_not_in_the_way_of_a_writer(loop):
+    """The same the other way round."""
+
+    def main():
+        a, b = socketpair()
+        with b, sock(fd=a.detach()) as c:  # one that is known to nobody yet
+            b.send(b"x" * 50)
+            reader = coro.spawn(lambda: b"".join(c.recv(1) for _ in range(50)))
+            room = fill(c)
+            writer = coro.spawn(c.send, b"y")
+            drained = coro.spawn(b.recv_exact, room + 1)
+            assert reader.result(5) == b"x" * 50
+            assert drained.result(5).endswith(b"y")
+            assert writer.result(5) == 1
+
+    loop(main)
+
+
 def test_the_number_of_an_owned_descriptor_is_refused_by_the_plain_waits(loop):
     """ValueError that says what to use instead; the waiter of the socket is not disturbed."""
     a, b = socketpair()
@@ -1825,6 +1877,44 @@ def test_a_socket_serves_the_loop_of_another_thread(loop):
     assert failures == []
 
 
+@posix
+def test_a_socket_that_has_moved_to_another_loop_leaves_nothing_in_the_first(loop):
+    """Its number may then stand for something else there, for which coroutines can wait."""
+
+    def use(s, peer, text):
+        reader = parked(s.recv, 10)
+        peer.send(text)
+        assert reader.result(5) == text
+
+    def elsewhere(a, b):
+        def main():
+            use(a, b, b"second")
+            a.close()
+
+        coro.run(main)
+
+    def main():
+        a, b = socketpair()
+        reader, writer = os.pipe()
+        with b:
+            use(a, b, b"first")
+            number = a.fd
+            coro.to_thread(elsewhere, a, b)
+            with coro.timeout(5):
+                while number in this_kernel().fds:  # it hears of that by the next poll
+                    coro.sleep_relative(0.001)
+            os.dup2(reader, number)
+            try:
+                os.write(writer, b"x")
+                coro.wait_for_read(number)
+                assert os.read(number, 10) == b"x"
+            finally:
+                for fd in (reader, writer, number):
+                    os.close(fd)
+
+    loop(main)
+
+
 def test_two_loops_at_once_are_refused(loop):
     """While a coroutine of one thread waits, another thread may neither read nor write; a close there is told here."""
     a, b = socketpair()
@@ -1998,6 +2088,91 @@ def test_makefile_reads_lines_and_writes(loop):
     loop(main)
 
 
+@pytest.mark.parametrize("mode", ["wb", "rwb", "w", "rw"])
+def test_an_interrupted_flush_of_a_file_sends_nothing_twice(loop, mode):
+    """What went before the interruption is not sent again, and the next flush sends the rest."""
+    data = bytes(range(65, 91)) * 4000
+
+    def main():
+        a, b = socketpair()
+        a.setsockopt(SOL.SOCKET, SO.SNDBUF, 4096)
+        with a, b:
+            with a.makefile(mode, 200_000) as file:
+                file.write(data if "b" in mode else data.decode())
+                flusher = parked(file.flush)
+                begin = b.recv(100)  # a part has been sent
+                flusher.shutdown()
+                flusher.join()
+                reader = coro.spawn(read_to_end, b)
+                file.flush()
+            a.shutdown(SHUT.WR)
+            assert begin + reader.result() == data
+
+    loop(main)
+
+
+def test_what_was_written_before_an_interrupted_write_of_text_is_kept(loop):
+    """Whatever a write returned for is sent by the next flush."""
+
+    def main():
+        a, b = socketpair()
+        with a, b:
+            room = fill(a)
+            file = a.makefile("w", 8192)
+            written = []
+
+            def write():
+                for letter in "abcdef":
+                    file.write(letter * 5000)
+                    written.append(letter * 5000)
+
+            writer = parked(write)
+            writer.shutdown()
+            writer.join()
+            assert written
+            reader = coro.spawn(read_to_end, b)
+            file.close()
+            a.shutdown(SHUT.WR)
+            assert reader.result()[room:].decode() == "".join(written)
+
+    loop(main)
+
+
+def test_a_file_without_a_buffer_writes_a_part(loop):
+    """It waits for room, writes what goes at once and returns how much that was."""
+
+    def main():
+        a, b = socketpair()
+        a.setsockopt(SOL.SOCKET, SO.SNDBUF, 4096)
+        with a, b, a.makefile("wb", 0) as file:
+            room = fill(a)
+            writer = parked(file.write, b"y" * 100_000)
+            b.recv_exact(room)
+            sent = writer.result(5)
+            assert 0 < sent < 100_000
+            assert b.recv_exact(sent) == b"y" * sent
+
+    loop(main)
+
+
+@posix
+def test_a_file_that_cannot_be_made_leaves_no_descriptor(loop):
+    """An unknown encoding is an error, and the duplicate is closed before it is raised."""
+
+    def main():
+        a, b = socketpair()
+        with a, b:
+            before = os.dup(0)
+            os.close(before)
+            with pytest.raises(LookupError, match="nonsense") as caught:
+                a.makefile("r", encoding="nonsense")
+            after = os.dup(0)  # the lowest number that is free
+            os.close(after)
+            assert after == before, caught
+
+    loop(main)
+
+
 def test_the_file_outlives_the_socket(loop):
     """The peer sees the end when both are closed."""
     a, b = socketpair()
@@ -2042,6 +2217,20 @@ def test_sendfile_sends_and_leaves_the_position_behind_it(loop, connection, tmp_
                     a.sendfile(file, **wrong)
             with open(tmp_path / "data", encoding="latin-1") as text, pytest.raises(ValueError, match="binary"):
                 a.sendfile(text)
+
+    loop(main)
+
+
+@linux
+def test_sendfile_sends_a_file_that_the_system_cannot_send_by_itself(loop):
+    """Those of /proc are regular, but sendfile(2) refuses many of them: they are read and sent."""
+
+    def main():
+        a, b = socketpair()
+        with a, b, open("/proc/self/limits", "rb") as file:
+            data = file.read()
+            assert a.sendfile(file) == len(data)
+            assert b.recv_exact(len(data)) == data
 
     loop(main)
 

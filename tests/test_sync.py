@@ -1518,3 +1518,68 @@ def test_an_rw_lock_never_mixes_readers_and_a_writer(loop, seed):
         assert not coro.current()._joiners
 
     loop(main)
+
+
+# -- other threads ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "wait", "wake"),
+    [
+        (coro.Event, "wait", "set"),
+        (lambda: coro.semaphore(0), "acquire", "release"),
+        (lambda: coro.inverted_semaphore(1), "block_till_zero", "release"),
+        (coro.condition_variable, "wait", "wake_all"),
+        (coro.Queue, "get", "close"),
+        (coro.Queue, "get", lambda queue: queue.put(1)),
+    ],
+    ids=["Event", "semaphore", "inverted_semaphore", "condition_variable", "Queue.close", "Queue.put"],
+)
+def test_to_wake_somebody_from_another_thread_is_an_error(loop, make, wake, wait):
+    """The loop sleeps in its poll and would not notice: RuntimeError there, and nothing has changed here."""
+
+    def main():
+        primitive = make()
+        waiter = coro.spawn(getattr(primitive, wait))
+        coro.yield_slice()
+        call = getattr(primitive, wake) if isinstance(wake, str) else lambda: wake(primitive)
+        kernel = this_kernel()
+
+        def call_while_it_polls():
+            while kernel.current is not None:
+                time.sleep(0.0005)
+            call()
+
+        with pytest.raises(RuntimeError, match="only a Portal reaches into the loop of another thread"):
+            coro.to_thread(call_while_it_polls)
+        assert not waiter.dead
+        assert not waiter.scheduled
+        call()
+        if wait == "get" and isinstance(wake, str):
+            with pytest.raises(coro.QueueClosed):
+                waiter.result()
+        else:
+            waiter.join()
+
+    loop(main)
+
+
+def test_D_41_a_holder_that_lets_go_of_half_and_ends_is_noticed(loop):
+    """A writer that also reads, ends reading and then itself: whoever waits gets `LockError`."""
+
+    def main():
+        lock = coro.rw_lock()
+
+        def holder():
+            lock.write_lock()
+            lock.read_lock()
+            coro.yield_slice()
+            lock.read_unlock()
+
+        coro.spawn(holder)
+        coro.yield_slice()
+        waiter = coro.spawn(lock.write_lock)
+        with pytest.raises(coro.LockError):
+            waiter.result(10)
+
+    loop(main)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib import import_module as _import_module
 from sys import modules as _modules
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from .coroutine import all_threads as all_threads
@@ -62,7 +62,15 @@ from .verbs import wait_for_read as wait_for_read
 from .verbs import wait_for_write as wait_for_write
 from .verbs import yield_slice as yield_slice
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
+    from . import backdoor as backdoor
+    from . import clocks as clocks
+    from . import files as files
+    from . import oserrors as oserrors
+    from . import read_stream as read_stream
+    from . import shrapnel as shrapnel
+    from . import subprocess as subprocess
+    from . import tb as tb
     from .connect import create_connection as create_connection
     from .connect import create_server as create_server
     from .connect import has_ipv6 as has_ipv6
@@ -136,6 +144,7 @@ _LATER = {
     "queues": "Queue QueueClosed event_queue fifo",
     "read_stream": "",
     "servers": "StreamServer",
+    "shrapnel": "",
     "signal_handler": "register_signal_handler unregister_signal_handler",
     "sockets": "AF PF SHUT SO SOCK SOL coro_fd fd_sock file_sock get_live_sockets sock",
     "subprocess": "",
@@ -151,7 +160,7 @@ __version__ = "0.1.0"
 install_signal_handlers = True  #: Whether a loop in the main thread takes SIGINT and SIGTERM.
 
 
-if not _TYPE_CHECKING:  # for type checkers an unknown name is an error
+if not TYPE_CHECKING:  # for type checkers an unknown name is an error
 
     def __getattr__(name: str) -> _Any:
         if name in _LATER:
@@ -169,6 +178,8 @@ if not _TYPE_CHECKING:  # for type checkers an unknown name is an error
 def __dir__() -> list[str]:
     return sorted({*globals(), *_module_of})
 
+
+del TYPE_CHECKING
 
 # For ``from coro import *``: the public names, but neither modules nor the one that would hide a builtin (D-60).
 __all__ = [

@@ -13,6 +13,7 @@ from typing import Final
 from .coroutine import coro
 from .kernel import calling, monotonic
 from .names import getaddrinfo, host_of, resolved
+from .oserrors import mapped
 from .sockets import AF, SOCK, Address, sock, wrapped
 from .verbs import spawn
 
@@ -62,6 +63,7 @@ def make_socket(domain: int, stype: int) -> sock:
     return sock(domain, stype)
 
 
+@mapped()
 def socketpair(
     domain: int = getattr(AF, "UNIX", AF.INET), stype: int = SOCK.STREAM, protocol: int = 0
 ) -> tuple[sock, sock]:
@@ -81,6 +83,7 @@ def has_ipv6() -> bool:
     return True
 
 
+@mapped()
 def create_connection(address: Address, timeout: float | None = None, source_address: Address | None = None) -> sock:
     """Connect to *address* by TCP over whichever of IPv6 and IPv4 works, and return the socket.
 
@@ -175,6 +178,7 @@ def connected(family: int, address: Address, source_address: Address | None) -> 
     return new
 
 
+@mapped()
 def create_server(
     address: Address,
     *,

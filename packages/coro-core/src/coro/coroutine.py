@@ -10,7 +10,7 @@ import itertools
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextvars import Context
 from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +29,8 @@ __all__ = ["MAIN", "READY", "AllThreads", "all_threads", "coro", "main_stub", "s
 READY: Final = 1  # in the ready queue
 
 MOST_SELFISH: Final = 32768
+
+SCHEDULER: Final = {f"coro.{name}" for name in ("kernel", "repair", "latency", "loop", "report")}
 
 next_id = itertools.count().__next__  # atomic under the GIL; Python's integers never wrap, so no id comes twice
 
@@ -163,9 +165,15 @@ class coro:
         else:
             frame = self._greenlet.gr_frame if self._greenlet is not None else None
         innermost = frame
-        while frame is not None and frame.f_globals.get("__name__", "").startswith("coro."):
+        verb = None  # of coro, for one that was made to run nothing else
+        while frame is not None:
+            module = frame.f_globals.get("__name__", "")
+            if not module.startswith("coro."):
+                return frame
+            if verb is None and module not in SCHEDULER:
+                verb = frame
             frame = frame.f_back
-        return frame or innermost
+        return verb or innermost
 
     def set_max_selfish_acts(self, maximum: int) -> int:
         """Set how many socket operations in a row may succeed before this coroutine yields.  See `set_selfishness`.
@@ -357,13 +365,31 @@ class AllThreads(Mapping[int, coro]):
 
     def _snapshot(self) -> dict[int, coro]:
         found: dict[int, coro] = {}
-        for kernel in list(self.kernels):
-            found.update(kernel.unstarted)
+        for kernel in self._kernels():
+            for reference in list(kernel.unstarted.valuerefs()):  # a copy made in C: other threads cannot get between
+                co = reference()
+                if co is not None:
+                    found[co._id] = co
             found.update(kernel.live)
         return dict(sorted(found.items()))
 
+    def _kernels(self) -> list[Kernel]:
+        while True:
+            try:
+                return list(self.kernels)
+            except RuntimeError:  # a thread has made one meanwhile
+                pass
+
+    def values(self) -> ValuesView[coro]:
+        """Return the coroutines: a copy, like `items`, which the inherited views are not."""
+        return self._snapshot().values()
+
+    def items(self) -> ItemsView[int, coro]:
+        """Return the coroutines with their ids."""
+        return self._snapshot().items()
+
     def __getitem__(self, thread_id: int) -> coro:
-        for kernel in list(self.kernels):
+        for kernel in self._kernels():
             co = kernel.live.get(thread_id) or kernel.unstarted.get(thread_id)
             if co is not None:
                 return co
@@ -373,7 +399,7 @@ class AllThreads(Mapping[int, coro]):
         return iter(self._snapshot())
 
     def __len__(self) -> int:
-        return sum(len(kernel.live) + len(kernel.unstarted) for kernel in list(self.kernels))
+        return sum(len(kernel.live) + len(kernel.unstarted) for kernel in self._kernels())
 
     def __repr__(self) -> str:
         return repr(self._snapshot())

@@ -88,13 +88,21 @@ class SimultaneousError(Exception):
         self.other = other
         self.event = event
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"<SimultaneousError co={self.co!r} other={self.other!r} event={self.event!r}>"
 
-    __repr__ = __str__
+    def __str__(self) -> str:
+        return f"{self.co!r} cannot wait for {self.event!r}: {self.other!r} is waiting for it, and only one may"
 
 
-class ClosedError(OSError):
+class EBADF(OSError):
+    """`coro.oserrors.EBADF`, which is here for the sake of `ClosedError`."""
+
+
+EBADF.__module__ = "coro.oserrors"
+
+
+class ClosedError(EBADF):
     """A descriptor was closed while somebody waited for it, or is used after its close.  Its errno is ``EBADF``.
 
     Attributes:

@@ -33,6 +33,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, cast
 from .exceptions import YieldFromMain
 from .kernel import calling
 from .locks import mutex
+from .oserrors import mapped
 from .threads import ThreadPool, block_until_done
 from .verbs import notify_of_close, wait_for_read, wait_for_write, yield_slice
 
@@ -49,6 +50,7 @@ Place = tuple[int, int]  # a position as of tell(), and how many lines to skip f
 _pool: Final = ThreadPool("coro-files")  # a slow disk must hold up neither names nor the calls of to_thread
 
 
+@mapped()
 def open(  # noqa: A001 - the name that it takes the place of
     file: FileDescriptorOrPath,
     mode: str = "r",
@@ -236,6 +238,7 @@ class File(Wrapper):
             raise StopIteration
         return line
 
+    @mapped()
     def close(self) -> None:
         """Flush and close the file, after the operations that were called before.  May be called twice."""
         if self.closed:
@@ -248,6 +251,7 @@ class File(Wrapper):
         finally:
             del future  # as in `open`
 
+    @mapped()
     def _do(self, call: Callable[..., Any], *args: Any) -> Any:
         """Block the coroutine until a thread has made the call."""
         calling()
@@ -476,6 +480,7 @@ class Stream(Wrapper):
         """Wait for what comes next and return it; nothing at the end."""
         return self._receive_bytes(size)
 
+    @mapped()
     def _receive_bytes(self, size: float = inf) -> bytes:
         most = AT_ONCE if self._read_ahead else int(min(size, AT_ONCE))
         while True:
@@ -496,6 +501,7 @@ class Stream(Wrapper):
             self.flush()
         return len(data) if isinstance(data, str) else len(octets)
 
+    @mapped()
     def flush(self) -> None:
         """Write what is in the buffer."""
         with self._writing:

@@ -341,12 +341,15 @@ class Kernel:
             self.ready.popleft()()
             self.current = co
             co._scheduled = 0
+            pending = co._pending is not None
+            if pending:
+                self.use_up(co)
         except BaseException:  # no Python frame here: the stack may be full
             self.ready.appendleft(partial(self.repair, co))
             self.current = co
             co._scheduled = 0
             raise
-        if co._pending is not None:
+        if pending:
             self.settle(co)
 
     def _repair(self, interrupted: coro | None = None) -> Any:
@@ -369,23 +372,19 @@ class Kernel:
                 "only a Portal reaches into the loop of another thread"
             )
 
-    def settle(self, co: coro) -> None:
-        """Raise what is pending in *co*, once the entries that were in the queue before it have been used up."""
-        exc = co._pending
-        try:
-            while co._stale:
-                co._stale -= 1
-                co._scheduled = READY
-                self.ready.popleft()()
-                self.current = co
-                co._scheduled = 0
-                exc = co._pending
-            co._pending = None
-        except BaseException:  # as in park
-            self.ready.appendleft(partial(self.repair, co))
+    def use_up(self, co: coro) -> None:
+        """Park *co*, in which something is pending, until the void entries before the one that counts are met."""
+        while co._stale:
+            co._stale -= 1
+            co._scheduled = READY
+            self.ready.popleft()()
             self.current = co
             co._scheduled = 0
-            raise
+
+    def settle(self, co: coro) -> None:
+        """Raise what is pending in *co*."""
+        exc = co._pending
+        co._pending = None
         try:
             if isinstance(exc, BaseException):  # may be raised in many: its traceback must not pile up (D-55)
                 raise exc.with_traceback(None)
@@ -517,7 +516,7 @@ class Kernel:
     def own(self, fd: int, mask: int) -> Descriptor:
         """Take *fd*, of a socket that is about to wait for *mask*, into the table until its close or the loop's end."""
         other = self.fds.get(fd)
-        waiter = None if other is None or other.owned else other.reader or other.writer
+        waiter = None if other is None else other.reader or other.writer
         if other is not None and waiter is not None and waiter._pending is None:
             raise SimultaneousError(self.current, waiter, (fd, "read" if waiter is other.reader else "write"))
         entry = Descriptor(fd, owned=True)
@@ -781,8 +780,8 @@ class Kernel:
             self._close()
             raise
 
-    def loop(self, max_wait: float, grace: float) -> Any:
-        """Run until somebody ends it, then give the coroutines that are left *grace* seconds to unwind.
+    def loop(self, max_wait: float, grace: Callable[[], float]) -> Any:
+        """Run until somebody ends it, then give the coroutines that are left ``grace()`` seconds to unwind.
 
         Returns the exit code.  Raises what `fail` was given.  Releases all that `open` got, on every way out.
         """
@@ -794,14 +793,14 @@ class Kernel:
             self.dispatch()
             for close in list(self.at_end):
                 close()
-            self.deadline = monotonic() + grace
+            self.deadline = monotonic() + grace()
             self.ready.appendleft(self.tell)
             self.dispatch()
             if self.failure is not None:
                 raise self.failure
             return self.exit_code
         finally:
-            self._tidy(grace)
+            self._tidy(grace())
             self._close()
 
     def _tidy(self, grace: float) -> None:

@@ -94,11 +94,12 @@ class Watcher:
 
     def add(self, one: watch) -> None:
         with self.lock:
-            self.watches.add(one)
             if self.thread is None:
                 self.stop = threading.Event()
-                self.thread = threading.Thread(target=self.run, args=(self.stop,), name="coro latency", daemon=True)
-                self.thread.start()
+                thread = threading.Thread(target=self.run, args=(self.stop,), name="coro latency", daemon=True)
+                thread.start()  # fails where there are too many threads
+                self.thread = thread
+            self.watches.add(one)
 
     def discard(self, one: watch) -> None:
         with self.lock:

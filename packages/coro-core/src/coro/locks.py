@@ -77,12 +77,15 @@ class mutex:
                     kernel.ready.popleft()()
                     kernel.current = co
                     co._scheduled = 0
+                    pending = co._pending is not None
+                    if pending:
+                        kernel.use_up(co)
                 except BaseException:  # as in Kernel.park
                     kernel.ready.appendleft(partial(kernel.repair, co))
                     kernel.current = co
                     co._scheduled = 0
                     raise
-                if co._pending is not None:
+                if pending:
                     kernel.settle(co)
                 owner = self._owner
                 if owner is co:
@@ -303,7 +306,8 @@ class rw_lock:
 
     def _released(self, co: coro) -> None:
         """*co* has let go of something: serve those that wait."""
-        not_at_end(co, self)
+        if co is not self._writer and co not in self._readers:
+            not_at_end(co, self)
         waiting = self._waiting
         served = False
         while waiting:

@@ -23,7 +23,7 @@ from .exceptions import DeadCoroutine, DeadlockError, Shutdown
 from .kernel import Kernel, this_kernel
 from .latency import watch
 from .report import made_at, print_stderr, waits_for, where
-from .verbs import spawn
+from .verbs import check_body, spawn
 
 __all__ = [
     "coro_is_running",
@@ -98,12 +98,11 @@ def event_loop(timeout: float = 30, *, poller: Any = None) -> None:
         kernel.on_deadlock = None
         print_stderr(f"{deadlock_text(kernel)}The event loop waits for signals.")
 
-    with signals(kernel, lambda signum: kernel.set_exit(0)):
+    with signals(kernel, lambda signum: kernel.set_exit(0)), watch(kernel):
         kernel.open(poller)
         kernel.on_deadlock = on_deadlock
         try:
-            with watch(kernel):
-                code = kernel.loop(timeout, _grace)
+            code = kernel.loop(timeout, lambda: _grace)
         finally:
             kernel.on_deadlock = None
             if _print_exit_string:
@@ -114,13 +113,12 @@ def event_loop(timeout: float = 30, *, poller: Any = None) -> None:
 def run(fn: Callable[..., T], /, *args: Any) -> T:
     """Run ``fn(*args)`` as the main coroutine of an event loop and return what it returns, or raise what it raises.
 
-    The coroutines that it leaves behind are shut down first.  The poller is chosen as in `event_loop`.
+    The coroutines that it leaves behind are shut down first.  ``CORO_POLLER`` or the priorities choose the poller.
 
     Raises `DeadlockError` when nothing can ever happen again, KeyboardInterrupt for SIGINT, ``SystemExit(143)`` for
     SIGTERM, ``SystemExit(code)`` if somebody calls ``set_exit(code)``, and RuntimeError inside a running loop.
     """
-    if not callable(fn):
-        raise TypeError(f"run() needs a function, not {fn!r}")
+    check_body(fn)
     kernel = this_kernel()
     finished = False
     value: list[T] = []
@@ -146,15 +144,19 @@ def run(fn: Callable[..., T], /, *args: Any) -> T:
         else:
             kernel.set_exit(128 + signum)
 
-    with signals(kernel, on_signal):
+    caller = sys._getframe(1)
+    with signals(kernel, on_signal) as late, watch(kernel):
         kernel.open(None)
         kernel.on_deadlock = on_deadlock
         co = spawn(main, thread_name=getattr(fn, "__qualname__", None) or repr(fn))
+        co._made_at = caller.f_code, caller.f_lasti
+        del caller
         try:
-            with watch(kernel):
-                code = kernel.loop(30, _grace)
+            code = kernel.loop(30, lambda: _grace)
         finally:
             kernel.on_deadlock = None
+    if late:
+        raise late.pop()
     if not finished:
         raise SystemExit(code)
     if not error:
@@ -174,11 +176,15 @@ def deadlock_text(kernel: Kernel) -> str:
 
 
 @contextmanager
-def signals(kernel: Kernel, on_signal: Callable[[int], None]) -> Iterator[None]:
-    """While the block runs, in the main thread, take SIGINT and SIGTERM and let any signal end a poll."""
+def signals(kernel: Kernel, on_signal: Callable[[int], None]) -> Iterator[list[BaseException]]:
+    """While the block runs, in the main thread, take SIGINT and SIGTERM and let any signal end a poll.
+
+    In the list is, after the block, what is to be raised because of a signal that came when the loop had ended already.
+    """
     package = sys.modules[__package__]
+    late: list[BaseException] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield late
         return
 
     def handler(signum: int, frame: FrameType | None) -> None:
@@ -209,7 +215,10 @@ def signals(kernel: Kernel, on_signal: Callable[[int], None]) -> Iterator[None]:
     kernel.signals = take, give_back, previous
     try:
         take()
-        yield
+        yield late
     finally:
         kernel.signals = None
         give_back()
+        if kernel.exiting and not kernel.running:  # the next loop is not to end because of it
+            late.append(kernel.failure or SystemExit(kernel.exit_code))
+            kernel.exiting, kernel.failure, kernel.exit_code = False, None, 0

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from .exceptions import YieldFromMain
 from .kernel import calling, this_kernel
+from .oserrors import mapped
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -161,6 +162,7 @@ def set_resolver(resolver: Resolver) -> Resolver:
     return old
 
 
+@mapped()
 def getaddrinfo(
     host: str | bytes | None,
     port: int | str | bytes | None,
@@ -215,6 +217,7 @@ def getaddrinfo(
         errors.clear()  # their tracebacks hold this frame
 
 
+@mapped()
 def getnameinfo(sockaddr: Address, flags: int = 0) -> tuple[str, str]:
     """Do what the standard library's function of this name does, and block the calling coroutine only.
 

@@ -1,4 +1,4 @@
-"""One class of OSError for each errno: ``except oserrors.ECONNRESET:``.  Stands on the standard library only.
+"""One class of OSError for each errno: ``except oserrors.ECONNRESET:``.  Stands on `coro.exceptions`.
 
 Python has subclasses of OSError of its own, which are what it really raises, and an ``except`` clause goes by the class
 of what was raised.  So:
@@ -7,25 +7,35 @@ of what was raised.  So:
   catches what anybody raises.
 * Every other errno has a class of its own, derived from the one that Python raises for it: ``oserrors.EMFILE`` from
   OSError, ``oserrors.EACCES`` and ``oserrors.EPERM`` from PermissionError.  It catches what was raised as this class:
-  by `raise_oserror`, by `map_exception`, and inside ``with mapped():``.
+  by the calls of coro, by `raise_oserror`, by `map_exception`, and inside ``with mapped():``.
 
 All names of the module errno are there, several for the same number too.
+
+`coro.sockets` imports this module beforehand, since an import at the time of the error would need a descriptor, and the
+error may be that there is none.  So the import is cheap: a class is made when somebody first asks for it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NoReturn
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar
+
+from .exceptions import EBADF as EBADF
 
 __all__ = ["err_map", "map_exception", "mapped", "raise_oserror", "specific"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 CARRIED: Final = ("errno", "strerror", "filename", "filename2", "winerror", "characters_written")
 
-err_map: Final[dict[int, type[OSError]]] = {}  #: The class for each number that the module errno knows.
+err_map: dict[int, type[OSError]]  #: The class for each number that the module errno knows.
+
+_classes: Final[dict[int, type[OSError]]] = {errno.EBADF: EBADF}  # those that have been made
 
 
 def specific(exc: OSError) -> OSError:
@@ -34,8 +44,8 @@ def specific(exc: OSError) -> OSError:
     It is *exc* itself where Python has the class, where the errno is missing or unknown, and where the class is a more
     specific one already, such as `coro.ClosedError`.
     """
-    kind = err_map.get(exc.errno) if exc.errno is not None else None
-    if kind is None or type(exc) is not kind.__base__:
+    kind = class_for(exc.errno) if isinstance(exc.errno, int) else OSError
+    if type(exc) is not kind.__base__:
         return exc
     new = kind(*exc.args)
     for name in CARRIED:
@@ -50,46 +60,83 @@ def specific(exc: OSError) -> OSError:
 
 def map_exception(e: OSError) -> NoReturn:
     """Raise ``specific(e)``: *e* with the class for its errno."""
-    new, context = specific(e), e.__context__
-    try:
-        raise new
-    finally:
-        new.__context__ = context  # not *e*, which it stands for
-        del new
+    raise_specific(e)
+    raise e
 
 
-@contextmanager
-def mapped() -> Iterator[None]:
+class mapped:
     """``with oserrors.mapped():`` gives each OSError that leaves the block the class for its errno.
 
     For calls that are not coro's own: the ``except oserrors.EMFILE:`` stands outside the block.  Also a decorator.
     """
+
+    def __enter__(self) -> None:
+        """Nothing has been raised yet."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(exc, OSError):
+            raise_specific(exc)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return function(*args, **kwargs)
+            except OSError as exc:
+                raise_specific(exc)
+                raise
+
+        return call
+
+
+def raise_specific(exc: OSError) -> None:
+    """Raise ``specific(exc)`` if that is another exception.  For an ``except`` clause, followed by ``raise``."""
+    new = specific(exc)
+    if new is exc:
+        return
+    context, traceback = new.__context__, new.__traceback__
     try:
-        yield
-    except OSError as exc:
-        map_exception(exc)
+        raise new
+    finally:  # neither *exc*, which it stands for, nor this frame
+        new.__context__, new.__traceback__ = context, traceback
 
 
 def raise_oserror(error_number: int) -> NoReturn:
     """Raise the error for a number, with the system's text for it.  TypeError if it is no int."""
-    raise err_map.get(error_number, OSError)(error_number, os.strerror(error_number))
+    raise class_for(error_number)(error_number, os.strerror(error_number))
 
 
-def _make_classes() -> None:
-    raised = {number: type(OSError(number, "")) for number in errno.errorcode}
-    numbers_of = Counter(raised.values())
-    for number, name in errno.errorcode.items():
-        kind = raised[number]
-        if numbers_of[kind] > 1:
-            kind = type(name, (kind,), {"__module__": __name__, "__doc__": os.strerror(number)})
-        err_map[number] = kind
-    for name, number in vars(errno).items():
-        if isinstance(number, int):
-            globals()[name] = err_map[number]
+def class_for(number: int) -> type[OSError]:
+    """Return the class for an errno; OSError for one that the module errno does not know."""
+    if number not in errno.errorcode:
+        return OSError
+    if number not in _classes:
+        kind = type(OSError(number, ""))
+        if sum(type(OSError(other, "")) is kind for other in errno.errorcode) > 1:
+            kind = type(errno.errorcode[number], (kind,), {"__module__": __name__, "__doc__": os.strerror(number)})
+        _classes.setdefault(number, kind)  # another thread may have been faster
+    return _classes[number]
 
-
-_make_classes()
 
 if TYPE_CHECKING:
 
     def __getattr__(name: str) -> type[OSError]: ...
+
+else:
+
+    def __getattr__(name: str) -> Any:
+        number = getattr(errno, name, None)
+        if isinstance(number, int):
+            value = class_for(number)
+        elif name == "err_map":
+            value = {number: class_for(number) for number in errno.errorcode}
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for name in vars(errno) if name.startswith("E")), "err_map"})

@@ -24,7 +24,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 from .coroutine import READY
 from .exceptions import TimeoutError
 from .kernel import adopted, calling, outside, worker
-from .sync import Box, check_count, described, first_of, leave
+from .sync import Box, check_count, check_waker, described, first_of, leave
 from .timeouts import with_timeout
 
 if sys.version_info >= (3, 13):
@@ -52,6 +52,9 @@ class QueueClosed(ShutDown):
 
 class Queue(Generic[T]):
     """A queue of things, first in, first out.  ``len(queue)`` is how many are in it.
+
+    What was handed to a getter that is interrupted before it runs goes back to the front; of several, the one that was
+    interrupted last comes first.
 
     Iterating over it takes things out, waiting for each, until the queue is closed and empty.
 
@@ -91,6 +94,8 @@ class Queue(Generic[T]):
             return
         getters = self._getters
         if getters and not self._promised:
+            if getters[0][0]._kernel.current is None:
+                check_waker(getters[0][0])
             while getters:
                 box = getters.popleft()
                 co = box[0]
@@ -132,12 +137,15 @@ class Queue(Generic[T]):
                     kernel.ready.popleft()()
                     kernel.current = co
                     co._scheduled = 0
+                    pending = co._pending is not None
+                    if pending:
+                        kernel.use_up(co)
                 except BaseException:  # as in Kernel.park
                     kernel.ready.appendleft(partial(kernel.repair, co))
                     kernel.current = co
                     co._scheduled = 0
                     raise
-                if co._pending is not None:
+                if pending:
                     kernel.settle(co)
                 if self._limit == -inf:
                     self._refuse()
@@ -177,9 +185,13 @@ class Queue(Generic[T]):
         """
         items = self._items
         if items:
+            putters = self._putters
+            if not putters:
+                return items.popleft()
+            if putters[0][0]._kernel.current is None:
+                check_waker(putters[0][0])
             item = items.popleft()
-            if self._putters:
-                self._admit()
+            self._admit()
             return item
         if self._limit == -inf:
             self._refuse()
@@ -207,12 +219,15 @@ class Queue(Generic[T]):
                     kernel.ready.popleft()()
                     kernel.current = co
                     co._scheduled = 0
+                    pending = co._pending is not None
+                    if pending:
+                        kernel.use_up(co)
                 except BaseException:  # as in Kernel.park
                     kernel.ready.appendleft(partial(kernel.repair, co))
                     kernel.current = co
                     co._scheduled = 0
                     raise
-                if co._pending is not None:
+                if pending:
                     kernel.settle(co)
                 if box[1] is not EMPTY:
                     return box[1]  # type: ignore[no-any-return]
@@ -239,8 +254,11 @@ class Queue(Generic[T]):
 
         Those that wait are woken with it.  Closing again does nothing.
         """
+        waiting = list(first_of(chain(self._getters, self._putters)))
+        if waiting:
+            check_waker(waiting[0])
         self._limit = -inf
-        for co in first_of(chain(self._getters, self._putters)):
+        for co in waiting:
             co._kernel.wake(co)
         self._getters.clear()
         self._putters.clear()

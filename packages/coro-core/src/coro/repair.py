@@ -104,7 +104,7 @@ def repair_queues(kernel: Kernel, parked: dict[Entry, coro], interrupted: coro |
                 if starts < 0:
                     continue
             elif entry is kernel.poll:
-                if marked:
+                if marked or queue is kernel.yielded:  # half exchanged
                     continue
                 marked = True
             elif entry not in right and isinstance(getattr(entry, "__self__", None), greenlet):

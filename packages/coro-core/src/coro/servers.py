@@ -336,6 +336,9 @@ def check_address(address: Any) -> None:
             raise ValueError(f"this platform has no Unix sockets to listen on {address!r}: give a host and a port")
         if not address:
             raise ValueError("the path of a Unix socket cannot be empty")
+        text = os.fsdecode(address)
+        if "/" not in text and text.rpartition(":")[2].isdigit():
+            raise ValueError(f"{address!r} would be the path of a Unix socket: give a host and a port as a tuple")
         return
     if not isinstance(address, tuple):
         raise TypeError(

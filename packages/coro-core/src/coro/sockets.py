@@ -42,6 +42,7 @@ from .coroutine import coro
 from .exceptions import ClosedError, SimultaneousError
 from .kernel import READ, WRITE, Descriptor, Kernel, adopted, calling, outside, this_kernel, worker
 from .names import resolved
+from .oserrors import class_for, mapped, raise_specific
 from .transfers import LARGEST_READ, Transfers, check_room, message_size
 from .transfers import Address as Address
 from .verbs import HasFileno, current, descriptor_number, forget, sleep_relative, yield_slice
@@ -93,7 +94,9 @@ class sock(Transfers):
         stype: the kind, such as ``SOCK.STREAM``.
         protocol: the number of the protocol; 0 for the usual one.
         fd: a descriptor to wrap instead of opening a socket: a socket, whose family and kind are then its own, or a
-            pipe, terminal and the like.  It is made non-blocking, belongs to this object and is closed by it.
+            pipe, terminal and the like.  It is made non-blocking, belongs to this object and is closed by it.  All who
+            share what it stands for, other processes too, then have it non-blocking, for good: do not wrap a terminal
+            or another descriptor that was inherited, but see `coro.files.open`, as ``open(0, closefd=False)``.
 
     Attributes:
         fd: the descriptor, -1 after `close`.
@@ -106,7 +109,8 @@ class sock(Transfers):
     Every method that may block, and by that all that reads or writes, accepts or connects, raises `YieldFromMain`
     outside a coroutine, `ClosedError` when the socket is closed before or meanwhile, and `SimultaneousError` when
     another coroutine waits to do the same with this socket.  A timeout or another exception that interrupts a wait
-    leaves the socket usable.  All errors of the system are `OSError`.
+    leaves the socket usable.  All errors of the system are `OSError`, with the class that `coro.oserrors` has for their
+    errno.
     """
 
     __slots__ = (
@@ -124,6 +128,7 @@ class sock(Transfers):
         "stype",
     )
 
+    @mapped()
     def __init__(
         self, domain: int = AF.INET, stype: int = SOCK.STREAM, protocol: int = 0, fd: int | HasFileno = -1
     ) -> None:
@@ -184,29 +189,38 @@ class sock(Transfers):
 
     def _give_way(self, co: coro, mask: int) -> None:
         """Let all others run, but nobody in between what *co* reads or writes."""
-        entry = self._entry
         co._allowance = co._selfishness
         try:
             if mask == READ:
-                entry.reader = co
+                self._entry.reader = co
             else:
-                entry.writer = co
+                self._entry.writer = co
             yield_slice()
-        finally:
+        finally:  # by now it may be another entry: see _arm
             if mask == READ:
-                entry.reader = None
+                self._entry.reader = None
             else:
-                entry.writer = None
+                self._entry.writer = None
 
+    @mapped()
     def _arm(self, kernel: Kernel, co: coro, mask: int) -> Descriptor:
         """See to it that the poller will report *mask*, in the loop that runs now."""
         entry = self._entry
         if kernel.fds.get(entry.fd) is not entry:
             for other, direction in ((entry.reader, READ), (entry.writer, WRITE)):
-                if other is not None:  # in the loop of another thread
+                if other is not None and other._kernel is not kernel:
                     self._refuse(co, other, direction)
+            old, former = entry, self._kernel
             entry = self._entry = kernel.own(self.fd, mask)
             self._kernel = kernel
+            if old.reader is not None and not old.reader._dead:  # it is giving way
+                entry.reader = old.reader
+            if old.writer is not None and not old.writer._dead:
+                entry.writer = old.writer
+            old.reader = old.writer = None
+            if former is not None and former is not kernel and former.running:
+                former.inbox.append(partial(forget, former, old, co))  # the number may come to mean something else
+                former.wake_up()
         elif not entry.edge:
             kernel.arm(entry, mask)
         return entry
@@ -245,6 +259,9 @@ class sock(Transfers):
                         entry.readable = entry.hung_up = False
                     else:
                         entry.writable = False
+                except OSError as exc:
+                    raise_specific(exc)
+                    raise
             self._wait(kernel, co, mask)
 
     def wait_for_read(self) -> None:
@@ -255,6 +272,7 @@ class sock(Transfers):
         """Block until a write would not block, or a connect is decided."""
         self._wait_anew(WRITE)
 
+    @mapped()
     def _wait_anew(self, mask: int) -> None:
         """Ask the poller: what is remembered says only that it is worth a try."""
         kernel, co = calling()
@@ -297,6 +315,7 @@ class sock(Transfers):
         if entry.readable:
             if not co._allowance:
                 self._give_way(co, READ)
+                entry = self._entry
             co._allowance -= 1
         while True:
             if entry.readable:
@@ -304,6 +323,9 @@ class sock(Transfers):
                     data = self._recv(size)
                 except BlockingIOError:
                     entry.readable = entry.hung_up = False
+                except OSError as exc:
+                    raise_specific(exc)
+                    raise
                 else:
                     if len(data) < size and self._stream and not entry.hung_up:
                         entry.readable = False
@@ -319,12 +341,15 @@ class sock(Transfers):
                         kernel.ready.popleft()()
                         kernel.current = co
                         co._scheduled = 0
+                        pending = co._pending is not None
+                        if pending:
+                            kernel.use_up(co)
                     except BaseException:  # as in Kernel.park
                         kernel.ready.appendleft(partial(kernel.repair, co))
                         kernel.current = co
                         co._scheduled = 0
                         raise
-                    if co._pending is not None:
+                    if pending:
                         kernel.settle(co)
             finally:
                 kernel.waiting.discard(co)
@@ -389,6 +414,7 @@ class sock(Transfers):
         if entry.writable:
             if not co._allowance:
                 self._give_way(co, WRITE)
+                entry = self._entry
             co._allowance -= 1
             if type(data) is bytes and not flags:
                 try:
@@ -397,6 +423,9 @@ class sock(Transfers):
                         return sent
                 except BlockingIOError:
                     pass
+                except OSError as exc:
+                    raise_specific(exc)
+                    raise
                 entry.writable = False
         return self._send_rest(co, data, sent, flags)
 
@@ -416,6 +445,9 @@ class sock(Transfers):
                         sent += self._send(rest, *args)
                 except BlockingIOError:
                     pass
+                except OSError as exc:
+                    raise_specific(exc)
+                    raise
                 if sent >= octets.nbytes:
                     return sent
                 self._entry.writable = False  # it took a part: it is full
@@ -446,8 +478,9 @@ class sock(Transfers):
             self._wait(kernel, co, WRITE)
             error = self._std().getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
-            raise OSError(error, f"{os.strerror(error)}: connect to {address!r}")
+            raise class_for(error)(error, f"{os.strerror(error)}: connect to {address!r}")
 
+    @mapped()
     def bind(self, address: Address) -> None:
         """Give the socket an address of its own.
 
@@ -461,6 +494,7 @@ class sock(Transfers):
         address = self._resolved(address)
         self._std().bind(address)
 
+    @mapped()
     def listen(self, backlog: int = socket.SOMAXCONN) -> None:
         """Begin to take connections; up to *backlog* of them wait for `accept`."""
         self._std().listen(backlog)
@@ -496,14 +530,17 @@ class sock(Transfers):
                 continue
             return wrapped(std), address
 
+    @mapped()
     def shutdown(self, how: int) -> None:
         """Shut down one direction or both: ``SHUT.RD``, ``SHUT.WR`` or ``SHUT.RDWR``."""
         self._std().shutdown(how)
 
+    @mapped()
     def getsockname(self) -> Address:
         """Return the address of this end."""
         return self._std().getsockname()
 
+    @mapped()
     def getpeername(self) -> Address:
         """Return the address of the other end.  OSError (``ENOTCONN``) if there is none."""
         return self._std().getpeername()
@@ -513,11 +550,13 @@ class sock(Transfers):
     @overload
     def getsockopt(self, level: int, option: int, buflen: int) -> bytes: ...
 
+    @mapped()
     def getsockopt(self, level: int, option: int, buflen: int = 0) -> int | bytes:
         """Return an option: an int, or with *buflen* that many bytes."""
         std = self._std()
         return std.getsockopt(level, option, buflen) if buflen else std.getsockopt(level, option)
 
+    @mapped()
     def setsockopt(self, level: int, option: int, value: int | ReadableBuffer) -> None:
         """Set an option to an int or to packed bytes."""
         self._std().setsockopt(level, option, value)
@@ -532,6 +571,7 @@ class sock(Transfers):
         """Return the number of the descriptor, -1 after `close`.  `coro.wait_for_read` and its twin refuse it."""
         return self.fd
 
+    @mapped()
     def dup(self) -> sock:
         """Return another socket object for the same socket, with a descriptor of its own."""
         if self._socket is not None:
@@ -540,10 +580,12 @@ class sock(Transfers):
             self._raise_closed()
         return fd_sock(os.dup(self.fd))
 
+    @mapped()
     def get_inheritable(self) -> bool:
         """Return whether programs that are executed get the descriptor too; at first they do not."""
         return self._std().get_inheritable() if self._socket or self.fd < 0 else os.get_inheritable(self.fd)
 
+    @mapped()
     def set_inheritable(self, inheritable: bool) -> None:
         """Set whether programs that are executed get the descriptor too."""
         if self._socket or self.fd < 0:
@@ -563,6 +605,7 @@ class sock(Transfers):
                 self._socket.detach()
         return fd
 
+    @mapped()
     def close(self) -> None:
         """Close the descriptor.  Raises `ClosedError` in those that wait for it.  May be called twice."""
         fd = self.fd
@@ -621,7 +664,7 @@ class sock(Transfers):
         if self.fd < 0:
             self._raise_closed()
         if self._socket is None:
-            raise OSError(errno.ENOTSOCK, f"{self!r} is no socket")
+            raise class_for(errno.ENOTSOCK)(errno.ENOTSOCK, f"{self!r} is no socket")
         return self._socket
 
     def _raise_closed(self) -> NoReturn:
@@ -656,7 +699,11 @@ def wrapped(std: socket.socket) -> sock:
 
 
 class fd_sock(sock):
-    """A descriptor used like a socket: that of a socket, pipe or terminal.  Closed with this object."""
+    """A descriptor used like a socket: that of a socket, pipe or terminal.  Closed with this object.
+
+    It is made non-blocking for all who share it.  For one that was inherited, such as a terminal, use
+    ``coro.files.open(0, closefd=False)``, which leaves that alone.
+    """
 
     __slots__ = ()
 

@@ -21,6 +21,7 @@ from .files import Stream, cooperative
 from .groups import group
 from .kernel import calling
 from .locks import mutex
+from .oserrors import mapped
 from .processes import reap, waitpid
 from .timeouts import check_seconds, with_timeout
 from .verbs import descriptor_number
@@ -67,6 +68,7 @@ class Popen(subprocess.Popen[Any]):
     RuntimeError on Windows, whose pipes no poller can watch.
     """
 
+    @mapped()
     def __init__(
         self,
         args: Any,

@@ -71,6 +71,15 @@ def is_lost(co: coro) -> bool:
     return co._pending is not None or co._dead
 
 
+def check_waker(waiter: coro) -> None:
+    """Refuse to wake *waiter* from another thread: its loop would not notice until something else ends its poll.
+
+    A loop that polls runs no coroutine, so it costs nearly nothing to look at the thread only then.
+    """
+    if waiter._kernel.current is None:
+        waiter._kernel.check_thread(waiter)
+
+
 def at_end(co: coro, who: T, ended: Callable[[T, coro], object]) -> None:
     """Have ``ended(who, co)`` called when *co* ends or is cancelled.  It must neither block nor raise."""
     if co._joiners is None:
@@ -143,12 +152,15 @@ class semaphore:
                     kernel.ready.popleft()()
                     kernel.current = co
                     co._scheduled = 0
+                    pending = co._pending is not None
+                    if pending:
+                        kernel.use_up(co)
                 except BaseException:  # as in Kernel.park
                     kernel.ready.appendleft(partial(kernel.repair, co))
                     kernel.current = co
                     co._scheduled = 0
                     raise
-                if co._pending is not None:
+                if pending:
                     kernel.settle(co)
                 if not box[1]:
                     return
@@ -173,6 +185,8 @@ class semaphore:
             check_count(n, "a number of units")
         avail = self.avail + n
         waiting = self._waiting
+        if waiting and waiting[0][0]._kernel.current is None:
+            check_waker(waiting[0][0])
         while waiting:
             co, need = box = waiting.popleft()
             if co._pending is None and not co._dead:
@@ -227,9 +241,9 @@ class inverted_semaphore:
         self._set(self.value - n)
 
     def _set(self, value: int) -> None:
-        self.value = value
         if value == 0 and self._waiting:
             wake_all(self._waiting)
+        self.value = value
 
     def block_till_zero(self) -> None:
         """Wait until the count is 0.  Whoever is woken by that returns, even if the count has risen meanwhile."""
@@ -256,7 +270,10 @@ def wait_in(waiting: dict[coro, None]) -> None:
 
 def wake_all(waiting: dict[coro, Any]) -> None:
     """Take all waiters, of which there are some, out of *waiting* and wake them, in the order in which they came."""
-    ready = next(iter(waiting))._kernel.ready
+    kernel = next(iter(waiting))._kernel
+    if kernel.current is None:
+        check_waker(next(iter(waiting)))
+    ready = kernel.ready
     for co in waiting:
         if not (co._scheduled or co._dead):
             ready.append(co._resume)
@@ -339,6 +356,8 @@ class condition_variable:
     def _wake(self, count: int, args: Any, for_one: bool) -> int:
         waiting = self._waiting
         woken = 0
+        if waiting:
+            check_waker(waiting[0][0])
         while waiting and woken < count:
             box = waiting[0]
             co = box[0]
@@ -382,9 +401,9 @@ class Event:
 
     def set(self) -> None:
         """Set the event and wake all that wait.  Their `wait` returns even if the event is cleared meanwhile."""
-        self._flag = True
         if self._waiting:
             wake_all(self._waiting)
+        self._flag = True
 
     def clear(self) -> None:
         """Make the event unset."""
@@ -421,12 +440,15 @@ class Event:
                     kernel.ready.popleft()()
                     kernel.current = co
                     co._scheduled = 0
+                    pending = co._pending is not None
+                    if pending:
+                        kernel.use_up(co)
                 except BaseException:  # as in Kernel.park
                     kernel.ready.appendleft(partial(kernel.repair, co))
                     kernel.current = co
                     co._scheduled = 0
                     raise
-                if co._pending is not None:
+                if pending:
                     kernel.settle(co)
         except BaseException:
             waiting.pop(co, None)

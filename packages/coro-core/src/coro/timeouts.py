@@ -52,20 +52,21 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
                 return function(*args, **kwargs)
         kernel, co = found
     # Kernel.begin_timeout and end_timeout, spelt out: two frames less
+    try:
+        valid = delta > 0
+    except TypeError:
+        valid = False
     ours = Timeout()
     ours.co = co
     ours.interrupt = None
+    ours.when = inf
     unarmed = kernel.unarmed
-    try:
-        if not delta > 0:
-            ours = kernel.begin_timeout(co, delta)
-        else:
+    try:  # from here on: it must not stay armed, whatever comes between any two of these lines
+        if valid:
             ours.when = monotonic() + delta
             unarmed.append(ours)
-    except TypeError:
-        check_seconds(delta)
-        raise
-    try:
+        else:
+            ours = kernel.begin_timeout(co, delta)
         if kwargs:
             value = function(*args, **kwargs)
         elif not args:

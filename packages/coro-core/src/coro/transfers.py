@@ -5,6 +5,7 @@ The base of `coro.sockets.sock`, and made of its `recv`, `send` and `_attempt`; 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import socket
@@ -15,6 +16,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from .kernel import READ, WRITE
+from .oserrors import mapped
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -43,6 +45,7 @@ class Transfers:
         fd: int
         protocol: int
         stype: int
+        _send: Callable[..., int]
         _socket: socket.socket | None
 
         @abstractmethod
@@ -121,6 +124,7 @@ class Transfers:
         """Return exactly *size* bytes.
 
         Raises `EOFError` if the stream ends before; its argument is what there was.  ValueError for a negative size.
+        When it is interrupted, what had arrived is lost.
         """
         data = self._collect(size)
         if len(data) < size:
@@ -131,7 +135,7 @@ class Transfers:
         """Return pieces of exactly these sizes.
 
         If the stream ends before, only those that are complete and the beginning of the next one; ``()`` if there is
-        nothing at all.  ValueError for a negative size.
+        nothing at all.  ValueError for a negative size.  When it is interrupted, what had arrived is lost.
         """
         wanted = list(sizes)
         if any(size < 0 for size in wanted):
@@ -189,6 +193,13 @@ class Transfers:
         sent = self._attempt(WRITE, std.sendmsg, views[:MOST_BUFFERS], beside, flags)
         return self._write_all(views, sent, lambda rest: std.sendmsg(rest, (), flags))
 
+    def _send_part(self, data: ReadableBuffer) -> int:
+        """Send as much of *data* as goes at once, at least something.  Returns how many bytes.
+
+        When it is interrupted, nothing has been sent.
+        """
+        return self._attempt(WRITE, self._send, data)
+
     def writev(self, buffers: Iterable[ReadableBuffer]) -> int:
         """Send all of these, without joining them first.  Returns how many bytes they are."""
         views = octets(buffers)
@@ -212,6 +223,7 @@ class Transfers:
             views[done] = views[done][sent:]
             sent = self._attempt(WRITE, call, views[done : done + MOST_BUFFERS])
 
+    @mapped()
     def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
         """Send what is in *file*, without taking it through Python where the system can do that.
 
@@ -237,7 +249,13 @@ class Transfers:
             while count is None or total < count:
                 most = LARGEST_SENDFILE if count is None else min(count - total, LARGEST_SENDFILE)
                 if regular:
-                    sent = self._attempt(WRITE, self._sendfile, number, offset + total, most)
+                    try:
+                        sent = self._attempt(WRITE, self._sendfile, number, offset + total, most)
+                    except OSError as exc:
+                        if total or exc.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                            raise
+                        regular = False  # not with this file, such as those of /proc
+                        continue
                 else:
                     if file.seekable():
                         file.seek(offset + total)
@@ -268,8 +286,14 @@ class Transfers:
 
         Args:
             mode: "r", "w" or both, and "b" for bytes.
-            bufsize: the size of the buffers in bytes; -1 for the usual one, 0 (only with "b") for none.
+            bufsize: the size of the buffers in bytes; -1 for the usual one, 0 (only with "b") for none.  Without one,
+                ``write`` sends what goes at once, and returns how many bytes that was.
             encoding, errors, newline: as of `open`.
+
+        When a write or a flush is interrupted, what was written before stays in the buffer until it is sent, and
+        nothing is sent twice; of the data of that write nobody knows how much has been sent.  When a read with a buffer
+        is interrupted, what had arrived of it is lost: `coro.read_stream` is for those who go on after that.
+        ``close`` flushes, and may block for that, even where an interrupt leaves a ``with`` block.
 
         ValueError for another mode, or for text without a buffer.
         """
@@ -280,14 +304,19 @@ class Transfers:
         raw = SocketIO(self.dup(), mode)
         if bufsize == 0:
             return raw  # type: ignore[return-value]
-        size = io.DEFAULT_BUFFER_SIZE if bufsize < 0 else bufsize
-        if "r" in mode and "w" in mode:
-            buffered: Any = io.BufferedRWPair(raw, raw, size)
-        else:
-            buffered = io.BufferedReader(raw, size) if "r" in mode else io.BufferedWriter(raw, size)
-        if "b" in mode:
-            return buffered  # type: ignore[no-any-return]
-        return io.TextIOWrapper(buffered, encoding, errors, newline)
+        try:
+            size = io.DEFAULT_BUFFER_SIZE if bufsize < 0 else bufsize
+            if "r" in mode and "w" in mode:
+                buffered: Any = io.BufferedRWPair(raw, raw, size)
+            else:
+                buffered = io.BufferedReader(raw, size) if "r" in mode else io.BufferedWriter(raw, size)
+            if "b" in mode:
+                return buffered  # type: ignore[no-any-return]
+            # Written through, since what text waits in the wrapper itself is lost when a write is interrupted.
+            return io.TextIOWrapper(buffered, encoding, errors, newline, write_through=True)
+        except BaseException:
+            raw.close()
+            raise
 
 
 class SocketIO(io.RawIOBase):
@@ -295,6 +324,7 @@ class SocketIO(io.RawIOBase):
 
     def __init__(self, owned: sock, mode: str) -> None:
         self._sock = owned
+        self._send: Callable[[ReadableBuffer], int] = getattr(owned, "_send_part", owned.send)  # TLS has no parts
         self.mode = mode
         self.name = owned.fd
 
@@ -312,7 +342,7 @@ class SocketIO(io.RawIOBase):
     def write(self, data: ReadableBuffer) -> int:
         if not self.writable():
             raise io.UnsupportedOperation("this file of a socket is for reading only")
-        return self._sock.send(data)
+        return self._send(data)
 
     def fileno(self) -> int:
         return self._sock.fileno()

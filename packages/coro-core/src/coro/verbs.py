@@ -116,7 +116,7 @@ def new(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None, 
 def check_body(fun: Any) -> None:
     """Refuse what cannot be the body of a coroutine."""
     if not callable(fun):
-        raise TypeError(f"a coroutine needs a function to run, not {fun!r}")
+        raise TypeError(f"a coroutine needs a function to run, not {fun!r}: write spawn(f, x), not spawn(f(x))")
     code = getattr(fun, "__code__", None) or getattr(getattr(fun, "func", None), "__code__", None)
     if isinstance(code, CodeType) and code.co_flags & NOT_A_BODY:
         refuse_body(fun)
@@ -195,12 +195,15 @@ def yield_slice() -> None:
         entry()
         kernel.current = co
         co._scheduled = 0
+        pending = co._pending is not None
+        if pending:
+            kernel.use_up(co)
     except BaseException:  # as in Kernel.park
         kernel.ready.appendleft(partial(kernel.repair, co))
         kernel.current = co
         co._scheduled = 0
         raise
-    if co._pending is not None:
+    if pending:
         kernel.settle(co)
     return None
 
@@ -234,6 +237,9 @@ def sleep_relative(delta: float) -> None:
         kernel.ready.popleft()()
         kernel.current = co
         co._scheduled = 0
+        pending = co._pending is not None
+        if pending:
+            kernel.use_up(co)
     except BaseException:  # as in Kernel.park
         kernel.ready.appendleft(partial(kernel.repair, co))
         kernel.current = co
@@ -245,7 +251,7 @@ def sleep_relative(delta: float) -> None:
         raise
     if when in timer_map:
         kernel.cancel_timer(when, co)
-    if co._pending is not None:
+    if pending:
         kernel.settle(co)
     return None
 
@@ -327,7 +333,13 @@ def wait_for(kernel: Kernel, co: coro, fd: int, mask: int) -> None:
     other = entry.reader if mask == READ else entry.writer
     if other is not None and other._pending is None:  # one that is about to leave is in nobody's way
         raise SimultaneousError(co, other, (fd, "read" if mask == READ else "write"))
-    kernel.arm(entry, mask)  # first: what fails here leaves nothing behind (D-16)
+    try:
+        kernel.arm(entry, mask)  # first: what fails here leaves nothing behind (D-16)
+    except OSError as exc:
+        from .oserrors import raise_specific  # not needed by `import coro`
+
+        raise_specific(exc)
+        raise
     try:
         kernel.fds[fd] = entry
         if mask == READ:
