@@ -758,3 +758,14 @@ def test_the_limit_holds(loop, slow, resolver):
     loop(main)
 
     assert slow.asked == ["a", "b", "c"]
+
+
+def test_the_error_of_a_look_up_says_which_name(loop):
+    """In a note, which the traceback shows: the text and number are the system's own."""
+
+    def main():
+        with pytest.raises(socket.gaierror) as caught:
+            coro.create_connection(("no-such-name.invalid", 80))
+        assert caught.value.__notes__ == ["asked for 'no-such-name.invalid'"]
+
+    loop(main)

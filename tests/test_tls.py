@@ -1246,3 +1246,24 @@ def test_the_other_end_may_renegotiate(loop, client_context, files, full, writin
                     co.join()
 
     loop(main)
+
+
+@pytest.mark.parametrize("mode", ["wb", "rwb", "w", "rw"])
+def test_an_interrupted_flush_of_a_file_sends_nothing_twice(loop, connection, mode):
+    """What was encrypted before the interruption is not sent again, and the next flush sends the rest."""
+    data = bytes(range(65, 91)) * 40_000
+
+    def main():
+        with connection(small=True) as (client, server):
+            with client.makefile(mode, 2_000_000) as file:
+                file.write(data if "b" in mode else data.decode())
+                flusher = parked(file.flush)
+                begin = server.recv(100)  # a part has been sent
+                flusher.shutdown()
+                flusher.join()
+                reader = coro.spawn(read_all, server)
+                file.flush()
+            client.shutdown(SHUT.WR)
+            assert begin + reader.result() == data
+
+    loop(main)

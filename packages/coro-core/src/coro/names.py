@@ -122,7 +122,9 @@ class ThreadResolver:
             block_until_done(query.future)
             error = query.future.exception()
             if error is not None:
-                raise copy(error)  # each waiter has its own, with its own traceback (D-55)
+                error = copy(error)  # each waiter has its own, with its own traceback (D-55)
+                error.add_note(f"asked for {args[0]!r}")
+                raise error
             return query.future.result()  # type: ignore[no-any-return]
         finally:
             with self._lock:

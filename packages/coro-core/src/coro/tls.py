@@ -307,6 +307,34 @@ class tls_sock:
                 self._writer = None
         return sent
 
+    def _write_part(self, data: ReadableBuffer) -> int:
+        """Encrypt the beginning of *data* once all that was encrypted before has left.  Returns how many bytes.
+
+        When it is interrupted, nothing of *data* has been taken.  What there is no room for leaves by itself.
+        """
+        _, co = calling()
+        with memoryview(data) as view, view.cast("B") as octets, octets[:BUFFER] as part:
+            self._check_alone(co, self._writer, "write")
+            if self._said_goodbye:
+                raise BrokenPipeError(errno.EPIPE, f"{co!r} cannot send on {self!r} after its shutdown()")
+            self._writer = co
+            try:
+                while True:
+                    self._flush()
+                    fed = self._fed
+                    try:
+                        sent = self.ssl_object.write(part)
+                        break
+                    except ssl.SSLWantReadError:  # in the middle of a renegotiation
+                        self._flush()
+                        self._feed(fed)
+            except ssl.SSLEOFError:
+                raise self._cut_off() from None
+            finally:
+                self._writer = None
+        self._answer()
+        return sent
+
     def writev(self, buffers: Iterable[ReadableBuffer]) -> int:
         """Send all of these, in as few records as they need.  Returns how many bytes they are."""
         return self.send(b"".join(buffers))
@@ -503,6 +531,7 @@ class Share:
         self.fileno = tls.fileno
         self.recv_into = tls._read_into
         self.send = tls._write
+        self._send_part = tls._write_part
         self._check_open = tls._check_open
         self._tls: tls_sock | None = tls
 

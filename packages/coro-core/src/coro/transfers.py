@@ -324,7 +324,7 @@ class SocketIO(io.RawIOBase):
 
     def __init__(self, owned: sock, mode: str) -> None:
         self._sock = owned
-        self._send: Callable[[ReadableBuffer], int] = getattr(owned, "_send_part", owned.send)  # TLS has no parts
+        self._send: Callable[[ReadableBuffer], int] = owned._send_part
         self.mode = mode
         self.name = owned.fd
 
