@@ -358,7 +358,7 @@ class Kernel:
         return self.ready.popleft()()
 
     def running_coroutine(self) -> coro:
-        """Return the current coroutine; `YieldFromMain` in the main program, in signal handlers and poller code."""
+        """Return the current coroutine; `YieldFromMain` in the main program, and while the scheduler itself runs."""
         co = self.current
         if co is None:
             outside()
