@@ -32,8 +32,11 @@ class Boom(Exception):
     pass
 
 
-def forked(body, fork=coro.fork):
-    """Fork, call *body* in the child, and return in the parent what it returns there.  In a coroutine or outside."""
+def forked(body, fork=coro.fork, block=False):
+    """Fork, call *body* in the child, and return in the parent what it returns there.  In a coroutine or outside.
+
+    With *block* the whole parent waits, so that nothing can interrupt it.
+    """
     reader, writer = os.pipe()
     pid = fork()
     if pid == 0:
@@ -48,7 +51,7 @@ def forked(body, fork=coro.fork):
             os._exit(0)
     os.close(writer)
     with open(reader, "rb") as pipe:
-        if this_kernel().current is not None:
+        if this_kernel().current is not None and not block:
             coro.wait_for_read(reader)
             assert coro.waitpid(pid) == (pid, 0)
         else:
@@ -352,7 +355,7 @@ def test_the_timeouts_of_the_caller_hold_in_the_child(loop, failures):
         def nested():
             coro.sleep_relative(0.001)  # the outer timeout is in the heap by now
             with coro.timeout(10):
-                return forked(in_child)
+                return forked(in_child, block=True)  # its time runs out with that of the child
 
         def in_child():
             kernel = this_kernel()

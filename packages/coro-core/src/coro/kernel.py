@@ -737,20 +737,22 @@ class Kernel:
 
     def dispatch(self) -> None:
         """Run coroutines until `stop`.  The part of the hub in that is to make greenlets."""
-        self.stop = False
-        while not self.stop:
+        while True:
             try:
-                entry = self.ready.popleft()
-                if entry is not self.start:
-                    entry = entry()
-                while entry is self.start:
-                    self.current = None
-                    if self.newborn[0]._dead:
-                        self.newborn.popleft()
-                        break
-                    new = Worker(self._work, self.hub)
-                    new.kernel = self
-                    entry = new.switch()
+                while not self.stop:
+                    entry = self.ready.popleft()
+                    if entry is not self.start:
+                        entry = entry()
+                    while entry is self.start:
+                        self.current = None
+                        if self.newborn[0]._dead:
+                            self.newborn.popleft()
+                            break
+                        new = Worker(self._work, self.hub)
+                        new.kernel = self
+                        entry = new.switch()
+                self.stop = False
+                return
             except BaseException as exc:  # a signal handler that raised while the hub ran: its turn
                 self.current = None
                 self.ready.appendleft(self.repair)
