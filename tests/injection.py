@@ -36,9 +36,7 @@ PARKS = {os.path.join(HERE, name) for name in ("sync.py", "locks.py", "queues.py
 
 ROUNDS = 3
 BYSTANDERS = 3
-
-
-head_of_dispatch = coro.kernel.Kernel.dispatch.__code__.co_firstlineno  # outside of its try
+DISPATCH = coro.kernel.Kernel.dispatch.__code__  # its first line is outside of its try
 
 
 class Injector:
@@ -65,15 +63,13 @@ class Injector:
         return self.opcode
 
     def opcode(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if (
-            event == "opcode"
-            and this_kernel().running
-            and frame.f_lineno != head_of_dispatch
-            and (frame.f_code.co_filename in FILES or is_park(frame))
-        ):
+        code = frame.f_code
+        if code is DISPATCH and frame.f_lineno == code.co_firstlineno:
+            return self.opcode
+        if event == "opcode" and this_kernel().running and (code.co_filename in FILES or is_park(frame)):
             self.count += 1
             if self.count == self.at:
-                self.where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"
+                self.where = f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
                 sys.settrace(None)
                 raise self.exc
         return self.opcode
