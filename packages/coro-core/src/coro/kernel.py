@@ -44,7 +44,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection
@@ -52,6 +51,7 @@ from contextlib import suppress
 from functools import partial
 from heapq import heapify, heappop, heappush
 from math import inf
+from time import monotonic as monotonic  # the one clock: seconds
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from greenlet import getcurrent, greenlet
@@ -83,8 +83,6 @@ LONGEST_WAIT: Final = 86400.0  # seconds: epoll and poll count milliseconds in 3
 POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is given up
 
 Entry = Callable[[], Any]
-
-monotonic = time.monotonic  # the one clock: seconds
 
 
 class Worker(greenlet):
@@ -168,13 +166,12 @@ class Kernel:
         self.on_wake: Entry | None = None  # called after each wake-up by a byte: signals
 
         self.hub: greenlet | None = None
-        self.running = False
+        self.running = self.woken = False
         self.poller: Poller | None = None
         self.poller_name = ""
         self.request: Any = None  # what to open a poller of the same kind by, in a forked child
         self.wake_read: socket.socket | None = None
         self.wake_write: socket.socket | None = None
-        self.woken = False
         self.old_wakeup_fd: int | None = None
         self.signals: tuple[Entry, Entry, Collection[int]] | None = None  # take them; give them back; those taken
         self.max_wait = 30.0
@@ -303,8 +300,9 @@ class Kernel:
 
     def wake_joiners(self, co: coro) -> None:
         """Tell those that wait for the end of *co*, in the order in which they came (see `coro.sync.at_end`)."""
-        joiners, co._joiners = co._joiners, None
+        joiners = co._joiners
         try:
+            co._joiners = None
             for joiner, ended in (joiners or {}).items():
                 if ended is None:
                     self.wake(joiner)
@@ -736,27 +734,31 @@ class Kernel:
         return bool(fresh)
 
     def dispatch(self) -> None:
-        """Run coroutines until `stop`.  The part of the hub in that is to make greenlets."""
+        """Run coroutines until `stop`."""
         while True:
             try:
-                while not self.stop:
-                    entry = self.ready.popleft()
-                    if entry is not self.start:
-                        entry = entry()
-                    while entry is self.start:
-                        self.current = None
-                        if self.newborn[0]._dead:
-                            self.newborn.popleft()
-                            break
-                        new = Worker(self._work, self.hub)
-                        new.kernel = self
-                        entry = new.switch()
-                self.stop = False
+                self._dispatch()  # a function of its own, because CPython's backward jumps are not covered by a try
                 return
             except BaseException as exc:  # a signal handler that raised while the hub ran: its turn
                 self.current = None
                 self.ready.appendleft(self.repair)
                 self._turn_failed(exc)
+
+    def _dispatch(self) -> None:
+        """Be the hub.  The part that it has is to make greenlets."""
+        while not self.stop:
+            entry = self.ready.popleft()
+            if entry is not self.start:
+                entry = entry()
+            while entry is self.start:
+                self.current = None
+                if self.newborn[0]._dead:
+                    self.newborn.popleft()
+                    break
+                new = Worker(self._work, self.hub)
+                new.kernel = self
+                entry = new.switch()
+        self.stop = False
 
     def open(self, poller: Any) -> None:
         """Get a poller and the waker: what a run needs of the system.  Whoever succeeds in this must call `loop`."""
@@ -825,8 +827,7 @@ class Kernel:
         self.exiting = self.stop = False
         self.exit_code = self.failures = 0
         self.failure = self.hub = None
-        self.drain = DRAIN_POLLS
-        self.deadline = inf
+        self.drain, self.deadline = DRAIN_POLLS, inf
         for close in list(self.at_end):  # opened meanwhile
             close()
         self.externals = 0
