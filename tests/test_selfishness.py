@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 import time
@@ -29,6 +30,7 @@ def flood() -> Iterator[coro.sock]:
 
     writer = threading.Thread(target=write)
     writer.start()
+    select.select([ours], [], [], 60)  # until it has begun: a busy machine may take its time
     try:
         with coro.sock(fd=ours.detach()) as end:
             yield end
