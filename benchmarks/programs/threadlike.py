@@ -165,11 +165,11 @@ def nothing() -> None:
 class Programs:
     """The programs, for one library."""
 
-    def __init__(self, library: Library) -> None:
-        self.library = library
+    def __init__(self, peer: Library) -> None:
+        self.peer = peer
 
     def join_all(self, tasks: Iterable[Any]) -> None:
-        join = self.library.join
+        join = self.peer.join
         for task in tasks:
             join(task)
 
@@ -177,14 +177,14 @@ class Programs:
 
     def switch(self, width: int, times: int) -> float:
         """*width* coroutines that do nothing but give way, *times* times each."""
-        give_way, done = self.library.give_way, Count()
+        give_way, done = self.peer.give_way, Count()
 
         def body() -> None:
             for _ in range(times):
                 give_way()
             done.value += times
 
-        tasks = [self.library.spawn(body) for _ in range(width)]
+        tasks = [self.peer.spawn(body) for _ in range(width)]
         begin = time.perf_counter()
         self.join_all(tasks)
         spent = time.perf_counter() - begin
@@ -193,7 +193,7 @@ class Programs:
 
     def spawn(self, width: int, times: int, yields: bool = False) -> float:
         """*times* batches of *width* coroutines, each batch joined before the next one begins."""
-        spawn, give_way, done = self.library.spawn, self.library.give_way, Count()
+        spawn, give_way, done = self.peer.spawn, self.peer.give_way, Count()
 
         def body() -> None:
             done.value += 1
@@ -212,14 +212,14 @@ class Programs:
 
     def join(self, width: int, times: int) -> float:
         """*width* coroutines wait for the end of one."""
-        join, gates = self.library.join, [self.library.Event() for _ in range(times)]
-        ones = [self.library.spawn(gate.wait) for gate in gates]
+        join, gates = self.peer.join, [self.peer.Event() for _ in range(times)]
+        ones = [self.peer.spawn(gate.wait) for gate in gates]
         return self.together(width, [functools.partial(join, one) for one in ones], [gate.set for gate in gates])
 
     def together(self, width: int, waits: list[Callable[[], object]], opens: list[Callable[[], object]]) -> float:
         """*width* coroutines go through all *waits*; the time is from each call of *opens* until all are through."""
         arrived, spent = Count(), 0.0
-        through = [self.library.Event() for _ in waits]
+        through = [self.peer.Event() for _ in waits]
 
         def body() -> None:
             for number, wait in enumerate(waits, 1):
@@ -228,9 +228,9 @@ class Programs:
                 if arrived.value == width * number:
                     through[number - 1].set()
 
-        tasks = [self.library.spawn(body) for _ in range(width)]
+        tasks = [self.peer.spawn(body) for _ in range(width)]
         for open_it, all_through in zip(opens, through, strict=True):
-            self.library.sleep(0.001)
+            self.peer.sleep(0.001)
             begin = time.perf_counter()
             open_it()
             all_through.wait()
@@ -243,7 +243,7 @@ class Programs:
 
     def sleep(self, width: int, times: int) -> float:
         """*width* coroutines sleep for a millisecond, *times* times each.  CPU time: the rest is sleep."""
-        sleep, done = self.library.sleep, Count()
+        sleep, done = self.peer.sleep, Count()
 
         def body() -> None:
             for _ in range(times):
@@ -251,22 +251,22 @@ class Programs:
             done.value += times
 
         begin = time.process_time()
-        self.join_all([self.library.spawn(body) for _ in range(width)])
+        self.join_all([self.peer.spawn(body) for _ in range(width)])
         spent = time.process_time() - begin
         done.check(width * times)
         return spent / (width * times)
 
     def timeout(self, times: int, blocks: bool = False, pending: int = 0) -> float:
         """A call under a timeout that does not expire, while *pending* coroutines wait under one of their own."""
-        with_timeout, done = self.library.with_timeout, Count()
-        gate, function = self.library.Event(), self.library.give_way if blocks else nothing
+        with_timeout, done = self.peer.with_timeout, Count()
+        gate, function = self.peer.Event(), self.peer.give_way if blocks else nothing
 
         def wait() -> None:
             with_timeout(FOREVER, gate.wait)
             done.value += 1
 
-        others = [self.library.spawn(wait) for _ in range(pending)]
-        self.library.sleep(0.001)
+        others = [self.peer.spawn(wait) for _ in range(pending)]
+        self.peer.sleep(0.001)
         begin = time.perf_counter()
         for _ in range(times):
             with_timeout(30, function)
@@ -280,7 +280,7 @@ class Programs:
 
     def semaphore(self, times: int) -> float:
         """Two coroutines hand the turn to each other through two semaphores."""
-        first, second, order = self.library.Semaphore(1), self.library.Semaphore(0), []
+        first, second, order = self.peer.Semaphore(1), self.peer.Semaphore(0), []
 
         def body(me: int, mine: Any, other: Any) -> None:
             for _ in range(times):
@@ -288,7 +288,7 @@ class Programs:
                 order.append(me)
                 other.release()
 
-        tasks = [self.library.spawn(body, 0, first, second), self.library.spawn(body, 1, second, first)]
+        tasks = [self.peer.spawn(body, 0, first, second), self.peer.spawn(body, 1, second, first)]
         begin = time.perf_counter()
         self.join_all(tasks)
         spent = time.perf_counter() - begin
@@ -297,7 +297,7 @@ class Programs:
 
     def mutex(self, width: int, times: int) -> float:
         """*width* coroutines compete for a mutex, whose owner gives way before it unlocks."""
-        mutex, give_way, done, inside = self.library.Mutex(), self.library.give_way, Count(), Count()
+        mutex, give_way, done, inside = self.peer.Mutex(), self.peer.give_way, Count(), Count()
 
         def body() -> None:
             for _ in range(times):
@@ -308,7 +308,7 @@ class Programs:
                     inside.value -= 1
             done.value += times
 
-        tasks = [self.library.spawn(body) for _ in range(width)]
+        tasks = [self.peer.spawn(body) for _ in range(width)]
         begin = time.perf_counter()
         self.join_all(tasks)
         spent = time.perf_counter() - begin
@@ -317,7 +317,7 @@ class Programs:
 
     def condition(self, times: int) -> float:
         """Two coroutines hand the turn to each other through a condition."""
-        changed, turn, order = self.library.Condition(), 0, []
+        changed, turn, order = self.peer.Condition(), 0, []
 
         def body(me: int) -> None:  # threading.Condition, which brings its own lock
             nonlocal turn
@@ -339,7 +339,7 @@ class Programs:
                 changed.wake_one()
 
         function = body if hasattr(changed, "notify") else body_without_lock
-        tasks = [self.library.spawn(function, me) for me in (0, 1)]
+        tasks = [self.peer.spawn(function, me) for me in (0, 1)]
         begin = time.perf_counter()
         self.join_all(tasks)
         spent = time.perf_counter() - begin
@@ -348,12 +348,12 @@ class Programs:
 
     def event(self, width: int, times: int) -> float:
         """*width* coroutines wait for an event; the time is from setting it until all have run."""
-        events = [self.library.Event() for _ in range(times)]
+        events = [self.peer.Event() for _ in range(times)]
         return self.together(width, [event.wait for event in events], [event.set for event in events])
 
     def queue(self, size: int, times: int) -> float:
         """*times* items from one coroutine to another through a queue that holds *size*."""
-        queue, total = self.library.Queue(size), Count()
+        queue, total = self.peer.Queue(size), Count()
 
         def produce() -> None:
             put = queue.put
@@ -365,7 +365,7 @@ class Programs:
             for _ in range(times):
                 total.value += get()
 
-        tasks = [self.library.spawn(consume), self.library.spawn(produce)]
+        tasks = [self.peer.spawn(consume), self.peer.spawn(produce)]
         begin = time.perf_counter()
         self.join_all(tasks)
         spent = time.perf_counter() - begin
@@ -374,7 +374,7 @@ class Programs:
 
     def wait_for_one_of(self, width: int, times: int) -> float:
         """A byte there and back over one of *width* socket pairs, each of which a coroutine waits for."""
-        pairs = [self.library.socketpair() for _ in range(width)]
+        pairs = [self.peer.socketpair() for _ in range(width)]
         chosen, done = random.Random(width), Count()
 
         def body(sock: Any) -> None:
@@ -382,8 +382,8 @@ class Programs:
                 sock.sendall(data)
             sock.close()
 
-        tasks = [self.library.spawn(body, theirs) for _, theirs in pairs]
-        self.library.give_way()
+        tasks = [self.peer.spawn(body, theirs) for _, theirs in pairs]
+        self.peer.give_way()
         begin = time.perf_counter()
         for number in range(times):
             ours, _ = chosen.choice(pairs)
@@ -400,15 +400,15 @@ class Programs:
 
     def park(self, count: int) -> list[Any]:
         """Let *count* more coroutines sleep, and return when all of them do."""
-        started, sleep = Count(), self.library.sleep
+        started, sleep = Count(), self.peer.sleep
 
         def body() -> None:
             started.value += 1
             sleep(FOREVER)
 
-        tasks = [self.library.spawn(body) for _ in range(count)]
+        tasks = [self.peer.spawn(body) for _ in range(count)]
         while started.value < count:
-            self.library.sleep(0.001)
+            self.peer.sleep(0.001)
         return tasks
 
     def memory_sleep(self, width: int) -> float:
@@ -427,14 +427,14 @@ class Programs:
             started.value += 1
             sock.recv(100)
 
-        sockets = [self.library.udp_socket() for _ in range(width)]
+        sockets = [self.peer.udp_socket() for _ in range(width)]
         for sock in sockets:
             sock.bind(("127.0.0.1", 0))
         gc.collect()
         before = resident()
-        tasks = [self.library.spawn(body, sock) for sock in sockets]
+        tasks = [self.peer.spawn(body, sock) for sock in sockets]
         while started.value < width:
-            self.library.sleep(0.001)
+            self.peer.sleep(0.001)
         gc.collect()
         return (resident() - before) / len(tasks)
 

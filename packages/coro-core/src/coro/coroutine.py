@@ -107,9 +107,7 @@ class coro:
         self._greenlet: greenlet | None = None
         #: Who is told of its end: coroutines to wake, with None, or others, with what to call: ``function(who, self)``.
         self._joiners: dict[Any, Callable[[Any, coro], object] | None] | None = None
-        self._made_at: tuple[CodeType, int] | None = (
-            None  # by `spawn` or `new`: the code that called it, and where in it
-        )
+        self._made_at: tuple[CodeType, int] | None = None  # the code that has called `spawn` or `new`, and where in it
         self._local_key: Any = None  # by which each ThreadLocal knows it
         self._value: Any = None
         self._error: tuple[BaseException, TracebackType | None] | None = None
