@@ -75,12 +75,23 @@ class Injector:
         return self.opcode
 
 
+#: What the lines of a spelt out switch have in them.
+PARK = (
+    "kernel.ready.",
+    "kernel.current =",
+    "co._scheduled =",
+    "co._pending is",
+    "kernel.settle(",
+    "exc is not kernel.settled",
+)
+
+
 def is_park(frame: FrameType) -> bool:
     """Whether the bytecode belongs to a spelt out switch, and not to what the primitive does around it."""
     if frame.f_lineno is None:  # of the compiler's own making
         return False
     line = source(frame.f_code.co_filename)[frame.f_lineno - 1]
-    return any(words in line for words in ("kernel.ready.", "kernel.current =", "co._scheduled =", "co._pending is"))
+    return any(words in line for words in PARK)
 
 
 sources: dict[str, list[str]] = {}

@@ -23,7 +23,7 @@ from greenlet import greenlet
 
 import coro
 from coro.discovery import open_poller
-from coro.kernel import Timeout, this_kernel
+from coro.kernel import this_kernel
 
 BATCH: Final = 100  # coroutines at a time: two descriptors each must be allowed everywhere
 PATIENCE: Final = 2.0  # seconds that other threads get to let go of what they were given
@@ -565,8 +565,9 @@ def census(token: Token) -> dict[str, int]:
     except OSError:  # Windows does not tell
         found["descriptors"] = 0
     objects = gc.get_objects()
-    for name, kind in (("coroutines", coro.coro), ("exceptions", BaseException), ("timeouts", Timeout)):
+    for name, kind in (("coroutines", coro.coro), ("exceptions", BaseException)):
         found[name] = sum(isinstance(obj, kind) for obj in objects)
+    found["timeouts"] = sum(type(obj) is list and len(obj) == 3 and isinstance(obj[0], coro.coro) for obj in objects)
     found["greenlets"] = sum(isinstance(obj, greenlet) for obj in objects) - len(kernel.idle)
     return found
 

@@ -75,11 +75,11 @@ class Kevent:
 class Kqueue:
     """`select.kqueue`."""
 
-    library: Any
+    libkqueue: Any
     _number = -1
 
     def __init__(self) -> None:
-        self._number = self.lib.kqueue()
+        self._number = self.libkqueue.kqueue()
         if self._number < 0:
             raise error()
 
@@ -99,7 +99,7 @@ class Kqueue:
             os.close(self._number)
             self._number = -1
             with suppress(AttributeError):  # before 2.7
-                self.lib.libkqueue_drain_pending_close()  # a thread of the library does the rest: wait for it
+                self.libkqueue.libkqueue_drain_pending_close()  # a thread of the library does the rest: wait for it
 
     def control(
         self, changelist: Iterable[Kevent] | None, max_events: int, timeout: float | None = None
@@ -116,7 +116,7 @@ class Kqueue:
             if end is not None:
                 nanoseconds = max(0, -int(-(end - time.monotonic()) * 1e9 // 1))
                 left = ctypes.byref(Timespec(*divmod(nanoseconds, 10**9)))
-            found = self.lib.kevent(
+            found = self.libkqueue.kevent(
                 self._number, raw_changes, len(changes), room if max_events else None, max_events, left
             )
             if found >= 0:
@@ -147,7 +147,7 @@ def load() -> ctypes.CDLL | None:
 
 def install(monkeypatch: pytest.MonkeyPatch, library: ctypes.CDLL | None) -> type[Kqueue]:
     """Let the module `select` look as if the system had the kqueue of *library*."""
-    queue = type("kqueue", (Kqueue,), {"library": library})
+    queue = type("kqueue", (Kqueue,), {"libkqueue": library})
     for name, value in {**NAMES, "kqueue": queue, "kevent": Kevent}.items():
         monkeypatch.setattr(select, name, value, raising=False)
     return queue

@@ -26,7 +26,9 @@ from benchmarks.__main__ import main, parse  # noqa: E402
 from benchmarks.cells import CELLS, COROUTINES, ENTRANTS, GROUPS, chosen, missing, shrunk  # noqa: E402
 
 TINY = 0.001
-ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+ON_LINUX = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux has the /proc from which this is read"
+)
 
 
 @pytest.fixture(scope="module")
@@ -590,7 +592,10 @@ def test_a_base_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'no-such-revision' is neither a revision nor a directory with packages/" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="not a git checkout")
+@pytest.mark.skipif(
+    shutil.which("git") is None or not (ROOT / ".git").exists(),
+    reason="needs git and a checkout: a revision is taken from there",
+)
 def test_the_packages_of_a_revision() -> None:
     """They are written elsewhere, are what is imported from there, and are gone afterwards."""
     with compare.packages_of("HEAD") as path:
@@ -631,7 +636,9 @@ def can_trace() -> bool:
     )
 
 
-@pytest.mark.skipif(not can_trace(), reason="strace is not installed, or may not trace")
+@pytest.mark.skipif(
+    not can_trace(), reason="system calls are counted by strace, which is not installed or may not trace"
+)
 def test_an_echo_costs_one_recv_and_one_send(poller: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over each poller: no call that fails with EAGAIN, and no change of what epoll watches, in the steady state."""
     monkeypatch.setattr(syscalls, "REQUESTS", (100, 600))

@@ -11,16 +11,28 @@ from coro.poller import PollerInfo
 from coro.testing import PollerTests
 
 
-def offered_by(module: str) -> Callable[[type[PollerTests]], type[PollerTests]]:
-    """Let the tests be for the poller that the plugin *module* describes; skip them in words where there is none."""
+def skipped(reason: str) -> type:
+    """One test, in the place of all those of a poller that cannot be had here: *reason* says why."""
 
-    def decorate(tests: type[PollerTests]) -> type[PollerTests]:
+    class Skipped:
+        @pytest.mark.skip(reason=reason)
+        def test_all_of_the_contract(self) -> None: ...
+
+    return Skipped
+
+
+def offered_by(module: str) -> Callable[[type[PollerTests]], type]:
+    """Let the tests be for the poller that the plugin *module* describes; where there is none, one is skipped."""
+
+    def decorate(tests: type[PollerTests]) -> type:
         try:
             info: PollerInfo = importlib.import_module(module).coro_poller()
         except ModuleNotFoundError as error:
-            return pytest.mark.skip(reason=f"not installed: {error}")(tests)
+            return skipped(f"the package of this poller is not installed: {error}")
+        if info.unavailable is not None:
+            return skipped(info.unavailable)
         tests.poller_class = info.poller  # type: ignore[assignment]  # these plugins answer with a class
-        return pytest.mark.skipif(info.unavailable is not None, reason=info.unavailable or "")(tests)
+        return tests
 
     return decorate
 

@@ -18,7 +18,9 @@ from coro import cli, create_server, demo
 from coro.discovery import find_pollers
 
 PATCHED = "import sys\nfrom coro import cli, demo, loop\n{}\nsys.exit(cli.main(['demo', *sys.argv[1:]]))"
-posix = pytest.mark.skipif(os.name != "posix", reason="signals, pseudo-terminals and limits of POSIX")
+posix = pytest.mark.skipif(
+    os.name != "posix", reason="only POSIX has the signals, pseudo-terminals and limits used here"
+)
 
 
 def start(*options: str, patch: str = "", env: dict[str, str] | None = None, **more: Any) -> subprocess.Popen[str]:
@@ -308,7 +310,10 @@ def test_without_descriptors_for_a_single_client_it_fails() -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.skipif(all(found.name != "select" for found in find_pollers()), reason="needs coro-select")
+@pytest.mark.skipif(
+    all(found.name != "select" for found in find_pollers()),
+    reason="coro-select is not installed: its limit of descriptors is tested here",
+)
 def test_a_poller_with_a_limit_of_its_own_gets_fewer_clients() -> None:
     """select(2) has one of about 1,000 descriptors: the poller's own words say so."""
     status, told, err = run("--poller", "select", "--clients", "1000", "--requests", "1")

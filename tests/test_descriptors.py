@@ -445,12 +445,12 @@ def test_many_descriptors_at_once(loop, poller):
 def test_select_says_where_its_limit_is(poller, failures):
     """A descriptor past FD_SETSIZE is a clear error for the one who waits, and nobody else is disturbed."""
     if poller != "select":
-        pytest.skip(f"{poller} has no such limit")
+        pytest.skip(f"{poller} can watch descriptors of any number; only select refuses those from FD_SETSIZE up")
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 1100:
-        pytest.skip("the limit on open files is below FD_SETSIZE")
+        pytest.skip(f"this process may have no more than {hard} descriptors, too few to pass FD_SETSIZE (1,024)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1100) if soft > 0 else soft, hard))
     opened = []
 

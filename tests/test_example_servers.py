@@ -37,7 +37,7 @@ from .example_processes import (
     text,
 )
 
-posix = pytest.mark.skipif(os.name != "posix", reason="signals and Unix sockets of POSIX")
+posix = pytest.mark.skipif(os.name != "posix", reason="only POSIX has the signals and Unix sockets used here")
 TUTORIAL = EXAMPLES / "tutorial"
 
 

@@ -162,7 +162,7 @@ def test_what_is_no_address(address: str) -> None:
     assert "is not HOST:PORT with a port up to 65535" in done.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has the signals that end a program here")
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_server_ends_when_its_connections_have_ended(poller: str, signum: signal.Signals, status: int) -> None:
     """The first signal lets those that are connected finish, and refuses others; a second one does not wait."""

@@ -37,6 +37,8 @@ from coro_kqueue import KqueuePoller, _poller
 if sys.platform == "linux":
     from . import kqueue_double, libkqueue
 
+    library = libkqueue.load()
+
 Pair: TypeAlias = tuple[socket.socket, socket.socket]
 
 BOTH = READ | WRITE
@@ -62,7 +64,7 @@ NOT_IN_LIBKQUEUE = {
     "test_a_device_that_kqueue_refuses_is_an_error_with_a_remedy": "libkqueue refuses a device with another error",
     "test_the_end_of_a_child_is_readable": _NO_QUEUE,
     "test_the_end_of_a_child_that_is_over_is_readable": _NO_QUEUE,
-    "test_what_fails_halfway_leaves_nothing_armed": _NO_QUEUE,
+    "test_D_52_what_fails_halfway_leaves_nothing_armed": _NO_QUEUE,
     "test_close_in_a_child_spares_who_has_the_number_now": _NO_QUEUE,
     "test_a_child_that_has_ended_is_readable_at_once": _NO_QUEUE,
     "test_the_descriptor_of_a_process_outlives_every_object": _NO_QUEUE,
@@ -89,15 +91,18 @@ def legs() -> Iterator[Any]:
         for system in kqueue_double.SYSTEMS:
             install = partial(kqueue_double.install, system=system)
             yield pytest.param(Leg("double", install), id=f"double-of-{system.name}")
-        library = libkqueue.load()
-        yield pytest.param(
-            Leg("libkqueue", partial(libkqueue.install, library=library)),
-            id="libkqueue",
-            marks=pytest.mark.skipif(library is None, reason="libkqueue is not installed"),
-        )
+        if library is not None:
+            yield pytest.param(Leg("libkqueue", partial(libkqueue.install, library=library)), id="libkqueue")
     else:
         reason = "this Python has no select.kqueue, and the double needs Linux"
         yield pytest.param(Leg("nothing"), id="nothing", marks=pytest.mark.skip(reason=reason))
+
+
+if sys.platform == "linux" and library is None:
+
+    @pytest.mark.skip(reason="libkqueue is not installed: here nothing runs against it, only against the double")
+    def test_libkqueue() -> None:
+        """Stands for all tests of this file that would run against libkqueue too."""
 
 
 @pytest.fixture(params=legs())
@@ -116,7 +121,7 @@ def leg(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 def double(leg: Leg) -> Any:
     """The `select.kqueue` of the double; whatever else would play the kqueue is skipped."""
     if leg.name != "double":
-        pytest.skip("no system can be made to do that, or be seen doing it: only the double can")
+        pytest.skip("only the double of a kqueue, not a real one, can be made to do that, or be seen doing it")
     return leg.double
 
 
@@ -585,11 +590,11 @@ def test_a_disk_is_always_ready_too(queue: KqueuePoller, pair: Pair, monkeypatch
 def test_a_device_that_kqueue_refuses_is_an_error_with_a_remedy(leg: Leg, queue: KqueuePoller) -> None:
     """macOS cannot watch /dev/tty: the ``EINVAL`` reaches the caller at once, with a note that says what to do."""
     if leg.name == "system" and sys.platform != "darwin":
-        pytest.skip("which devices are refused depends on the system; of macOS it is known")
+        pytest.skip("of this system it is not known which devices its kqueue refuses; of macOS it is (/dev/tty)")
     try:
         fd = os.open("/dev/null" if leg.name == "double" else "/dev/tty", os.O_RDWR)
     except OSError as exc:
-        pytest.skip(f"no terminal: {exc}")
+        pytest.skip(f"there is no terminal to open, which is the device that kqueue refuses: {exc}")
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)) as caught:
         queue.arm(fd, READ)
     os.close(fd)
@@ -837,7 +842,7 @@ def test_close_in_a_child_spares_who_has_the_number_now(knows_forks: bool, leg: 
     if leg.double is not None:
         leg.double.knows_forks = knows_forks
     elif knows_forks != (sys.version_info >= (3, 12, 1) or (3, 11, 7) <= sys.version_info < (3, 12)):
-        pytest.skip("not this Python")
+        pytest.skip("only the double can play a Python other than the one that runs this test")
     before = open_descriptors()
     queue = KqueuePoller()
     numbers = open_descriptors() - before

@@ -19,8 +19,12 @@ import coro
 from coro import oserrors
 from coro.sockets import AF, SHUT, SOCK, SOL, fd_sock, sock
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other errors for this")
-linux = pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux")
+posix = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows reports other errors than POSIX for what is done here"
+)
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="what the resolver reports without a descriptor is known of Linux only"
+)
 
 NAMES = sorted(name for name, number in vars(errno).items() if isinstance(number, int))
 ALONE = {  # those that have a builtin class to themselves

@@ -339,7 +339,7 @@ def test_a_stray_wake_up_does_not_end_the_wait(loop, watch, child):
 def test_a_status_that_somebody_else_takes_is_a_child_process_error(loop, watch, child):
     """os.waitpid in the program, while a coroutine waits."""
     if watch == "thread without waitid":
-        pytest.skip("there the thread itself is the first to wait")
+        pytest.skip("without waitid(2) the thread of coro takes the status itself, so nobody can come before it")
     one = child()
 
     def main():
@@ -355,7 +355,7 @@ def test_a_status_that_somebody_else_takes_is_a_child_process_error(loop, watch,
 def test_a_status_that_nobody_asked_for_is_not_given_for_a_later_child(loop, watch, child):
     """Where a thread has to keep the status, the id may come again for another process."""
     if watch != "thread without waitid":
-        pytest.skip("elsewhere nothing is kept")
+        pytest.skip("only a thread that takes the status, for want of waitid(2), keeps one that nobody has asked for")
     one, two = child("read x; exit 1"), child("read x; exit 2")
 
     def main():
@@ -488,7 +488,7 @@ def test_outside_a_coroutine_it_raises_yield_from_main(child):
 
 def test_without_a_free_descriptor_a_thread_waits(loop, child):
     """EMFILE from pidfd_open(2), or a number that select cannot watch, is no error of the program."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="this platform has no module resource to limit descriptors with")
     one = child()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
@@ -511,7 +511,7 @@ def test_without_a_free_descriptor_a_thread_waits(loop, child):
 @pytest.mark.parametrize("waitid", [True, False])
 def test_a_process_that_a_thread_waits_for_is_left_to_it(loop, child, monkeypatch, waitid):
     """Though a descriptor could be had by now: without waitid(2) the thread takes the status, and the id is free."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="this platform has no module resource to limit descriptors with")
     if not waitid:
         monkeypatch.delattr(os, "waitid", raising=False)
     one = child()
@@ -544,10 +544,10 @@ def test_a_process_that_a_thread_waits_for_is_left_to_it(loop, child, monkeypatc
 
 def test_a_descriptor_that_the_poller_refuses_is_replaced_by_a_thread(loop, poller, child):
     """select(2) refuses numbers from FD_SETSIZE up; the others accept them, and wait without a thread."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="this platform has no module resource to limit descriptors with")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 1200:
-        pytest.skip("not that many descriptors are allowed here")
+        pytest.skip(f"select refuses numbers from 1,024 up; this process may have no more than {hard} descriptors")
     one = child()
 
     def main():

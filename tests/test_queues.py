@@ -17,15 +17,7 @@ from hypothesis import strategies as st
 import coro
 from coro.queues import Queue, QueueClosed, event_queue, fifo
 
-
-class Boom(Exception):
-    pass
-
-
-def settle():
-    """Let all that is ready run, and whatever that makes ready."""
-    coro.yield_slice()
-
+from .helpers import Boom, settle
 
 # -- Queue -----------------------------------------------------------------------------------------------------------
 

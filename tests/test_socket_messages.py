@@ -18,17 +18,9 @@ from coro.kernel import this_kernel
 from coro.sockets import AF, SOCK, fd_sock, file_sock, sock
 from coro.transfers import MOST_BUFFERS
 
+from .helpers import linux, parked
+
 posix = pytest.mark.skipif(not hasattr(socket.socket, "sendmsg"), reason="this platform has no sendmsg(2)")
-linux = pytest.mark.skipif(sys.platform != "linux", reason="a feature of Linux")
-
-
-def parked(fn, *args):
-    """A coroutine that has called fn and is blocked in it."""
-    co = coro.spawn(fn, *args)
-    coro.yield_slice()
-    assert co.started
-    assert not co.dead
-    return co
 
 
 def rights(*fds):

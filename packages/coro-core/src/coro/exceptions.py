@@ -37,6 +37,16 @@ class Interrupted(BaseException):
     frame that owns the timeout turns it into `TimeoutError`.
     """
 
+    def __str__(self) -> str:
+        timeout = timeout_of(self)
+        return super().__str__() if timeout is None else f"the time of {timeout[0]!r} is over"
+
+
+def timeout_of(exc: object) -> list[Any] | None:
+    """Return the timeout (see `coro.kernel.Timeout`) that *exc* carries, if it does."""
+    timeout = exc.args[0] if type(exc) is Interrupted and exc.args else None
+    return timeout if type(timeout) is list and len(timeout) == 3 and timeout[2] is exc else None
+
 
 class Shutdown(Interrupted):
     """Raised in a coroutine by `coro.shutdown()` and when the loop ends.  Silent at the top of a coroutine."""

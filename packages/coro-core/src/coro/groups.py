@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .coroutine import check_name, coro
-from .exceptions import Interrupted, ScheduleError, Shutdown
+from .exceptions import ScheduleError, Shutdown, timeout_of
 from .kernel import Timeout, calling
 from .queues import fifo
 from .sync import at_end, check_count, described, first_of, inverted_semaphore, semaphore
@@ -95,10 +95,10 @@ def prevailing(raised: list[BaseException]) -> BaseException | None:
         return None
     chosen = min(raised, key=lambda exc: (not isinstance(exc, Shutdown), isinstance(exc, Exception)))
     for other in raised:
-        timeout = other.args[0] if type(other) is Interrupted and other.args else None
-        if other is not chosen and isinstance(timeout, Timeout) and timeout.co is not None:
-            timeout.interrupt = None  # an outer timeout has met an inner one here: it strikes again
-            timeout.co._kernel.add_timer(timeout.when, timeout)
+        timeout = timeout_of(other)
+        if other is not chosen and timeout is not None and timeout[0] is not None:
+            timeout[2] = None  # an outer timeout has met an inner one here: it strikes again
+            timeout[0]._kernel.add_timer(timeout[1], timeout)
     return chosen
 
 
@@ -191,9 +191,9 @@ class group(Children):
         self._in_body = False
         ours = None
         if self._interrupt is not None:
-            self._owner._kernel.end_timeout(self._interrupt)
-            if exc is not None and exc is self._interrupt.interrupt:
+            if exc is not None and exc is self._interrupt[2]:
                 ours = exc
+            self._owner._kernel.end_timeout(self._interrupt)
         chosen = self._outlast(None if ours is exc else exc)
         self._open = False
         errors, self._errors = self._errors, []

@@ -57,7 +57,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 from greenlet import getcurrent, greenlet
 
 from .coroutine import READY, all_threads, coro
-from .exceptions import Interrupted, Shutdown, SimultaneousError, YieldFromMain, clear_own_frames
+from .exceptions import Interrupted, Shutdown, SimultaneousError, YieldFromMain, clear_own_frames, timeout_of
 from .repair import repair
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is giv
 
 Entry = Callable[[], Any]
 
+#: A deadline over a stretch of one coroutine: [the coroutine, or None once the stretch is over; the deadline; what was
+#: raised, or True if it was postponed once already, or None].  The exception that is raised names it, by ``args[0]``.
+#: No class: with_timeout() is called for each request of a server, and making an object would cost a fifth of it.
+Timeout = list[Any]
+
 
 class Worker(greenlet):
     """A greenlet that runs coroutines, one after the other."""
@@ -95,19 +100,6 @@ class Worker(greenlet):
 
 #: `greenlet.getcurrent`, typed for the only greenlets that have a kernel: an AttributeError means "not a worker".
 worker = cast("Callable[[], Worker]", getcurrent)
-
-
-class Timeout:
-    """A deadline over a stretch of one coroutine.  The exception that carries it through inner frames names it.
-
-    No ``__init__``: with_timeout() is called for each request of a server, and that frame would cost a third of it.
-    """
-
-    __slots__ = ("co", "interrupt", "when")
-
-    co: coro | None  # None once the stretch is over
-    when: float
-    interrupt: Interrupted | bool | None  # what was raised; True: postponed once already
 
 
 class Descriptor:
@@ -134,8 +126,8 @@ class Kernel:
         (
             "__weakref__ at_end budget current deadline drain events exit_code exiting externals failure "
             "failures fds hub idle in_pass inbox limit live max_wait newborn old_wakeup_fd on_deadlock on_wake "
-            "passes poll polled poller poller_name ready repair request running signals start stop thread timer_map "
-            "timers told unarmed unstarted waiting wake_read wake_write woken yielded"
+            "passes poll polled poller poller_name ready repair request running settled signals start stop thread "
+            "timer_map timers told unarmed unstarted waiting wake_read wake_write woken yielded"
         ).split()
     )
 
@@ -148,6 +140,7 @@ class Kernel:
         self.live: dict[int, coro] = {}  # started or about to start: the kernel owns them until they end
         self.unstarted: weakref.WeakValueDictionary[int, coro] = weakref.WeakValueDictionary()
         self.current: coro | None = None  # None in the scheduler and in the main program
+        self.settled: BaseException | None = None  # what `settle` is raising
         self.start: Entry = self._start  # one object each, so that an entry can be told by identity
         self.poll: Entry = self._poll
         self.repair: Callable[..., Any] = self._repair
@@ -214,9 +207,11 @@ class Kernel:
             return self.idle.pop()()
         return self.hub.switch(self.start)  # type: ignore[union-attr]
 
-    def _work(self) -> None:
+    @staticmethod  # a bound method would add 128 bytes to the C stack that each switch copies
+    def _work() -> None:
         """Run coroutines, one after the other, beginning with the oldest newborn: the body of a worker."""
         me = worker()
+        self = me.kernel
         resume = me.switch
         while True:
             co = self.newborn[0]
@@ -339,16 +334,15 @@ class Kernel:
             self.ready.popleft()()
             self.current = co
             co._scheduled = 0
-            pending = co._pending is not None
-            if pending:
-                self.use_up(co)
-        except BaseException:  # no Python frame here: the stack may be full
-            self.ready.appendleft(partial(self.repair, co))
-            self.current = co
-            co._scheduled = 0
+            if co._pending is not None:
+                self.settle(co)
+        except BaseException as exc:
+            if exc is not self.settled:  # it came in the midst; no Python frame here: the stack may be full
+                self.ready.appendleft(partial(self.repair, co))
+                self.current = co
+                co._scheduled = 0
+            self.settled = None
             raise
-        if pending:
-            self.settle(co)
 
     def _repair(self, interrupted: coro | None = None) -> Any:
         """Put the queues right.  An entry, the next one after an exception has come in the midst of a switch."""
@@ -380,14 +374,17 @@ class Kernel:
             co._scheduled = 0
 
     def settle(self, co: coro) -> None:
-        """Raise what is pending in *co*."""
+        """Raise what is pending in *co*, and note in `settled` that it was: not to be taken for one in the midst."""
+        if co._stale:
+            self.use_up(co)
         exc = co._pending
         co._pending = None
         try:
-            if isinstance(exc, BaseException):  # may be raised in many: its traceback must not pile up (D-55)
-                raise exc.with_traceback(None)
-            if exc is not None:
-                raise exc
+            if isinstance(exc, type):
+                exc = exc()
+            assert exc is not None
+            self.settled = exc
+            raise exc.with_traceback(None)  # may be raised in many: its traceback must not pile up (D-55)
         finally:
             del exc  # it knows this frame by its traceback
 
@@ -397,9 +394,11 @@ class Kernel:
         try:
             if old is Shutdown:
                 self.told.discard(co._id)  # a loop that ends tells it again
-            elif type(old) is Interrupted and old.args and type(old.args[0]) is Timeout:
-                old.args[0].interrupt = True  # its time is over still: it expires again, at the next poll
-                self.unarmed.append(old.args[0])
+            else:
+                timeout = timeout_of(old)
+                if timeout is not None:
+                    timeout[2] = True  # its time is over still: it expires again, at the next poll
+                    self.unarmed.append(timeout)
             co._pending = exc
             if co._scheduled:
                 co._stale += 1  # its old entry stays in the queue, void, and is met before the new one
@@ -423,20 +422,16 @@ class Kernel:
             return
         other = timer_map[when]
         if type(other) is dict:
-            other[target] = None
+            other[id(target)] = target
         else:
-            timer_map[when] = {other: None, target: None}
+            timer_map[when] = {id(other): other, id(target): target}
 
     def cancel_timer(self, when: float, target: Any) -> None:
         """Undo `add_timer`, if it has not come to pass."""
         timer_map = self.timer_map
         found = timer_map.get(when)
-        if found is not target:
-            if type(found) is not dict or target not in found:
-                return
-            del found[target]
-            if found:
-                return
+        if found is not target and (type(found) is not dict or found.pop(id(target), None) is None or found):
+            return
         del timer_map[when]
         timers = self.timers
         dead = len(timers) - len(timer_map)
@@ -448,11 +443,8 @@ class Kernel:
 
     def begin_timeout(self, co: coro, seconds: float) -> Timeout:
         """Put the running coroutine *co* under a deadline from now on; the caller must `end_timeout`."""
-        timeout = Timeout()
-        timeout.co = co
-        timeout.interrupt = None
         try:
-            timeout.when = monotonic() + max(0, seconds)
+            timeout = [co, monotonic() + max(0, seconds), None]
         except TypeError:
             msg = f"a timeout is a number of seconds (infinity for none), not {seconds!r}"
             raise TypeError(msg) from None
@@ -465,16 +457,17 @@ class Kernel:
 
     def end_timeout(self, timeout: Timeout) -> None:
         """The stretch of code under *timeout* is over, in whatever way."""
-        timeout.co = None
+        timeout[0] = timeout[2] = None  # an exception that its own traceback leads back to would be garbage for long
         if self.unarmed and self.unarmed[-1] is timeout:
             self.unarmed.pop()
         else:
-            self.cancel_timer(timeout.when, timeout)
+            self.cancel_timer(timeout[1], timeout)
 
     def _arm(self) -> None:
         for timeout in self.unarmed:
-            if timeout.co is not None and timeout.when != inf:
-                self.add_timer(timeout.when, timeout)
+            co, when, _ = timeout
+            if co is not None and when != inf:
+                self.add_timer(when, timeout)
         self.unarmed.clear()
 
     def _fire(self, now: float) -> None:
@@ -483,30 +476,30 @@ class Kernel:
         held: list[Timeout] = []
         while timers and timers[0] <= now:
             target = self.timer_map.get(timers[0])  # None: cancelled
-            for item in target if type(target) is dict else (target,):
-                if type(item) is Timeout:
+            for item in target.values() if type(target) is dict else (target,):
+                if type(item) is list:
                     if not self._expire(item):
                         held.append(item)
                 elif item is not None:
                     self.wake(item)
             self.timer_map.pop(heappop(timers), None)  # last, like the events of a poll
         for timeout in held:
-            self.add_timer(timeout.when, timeout)
+            self.add_timer(timeout[1], timeout)
 
     def _expire(self, timeout: Timeout) -> bool:
         """Deliver an expired timeout, or return False: its coroutine is to run first, what it waited for has come.
 
         It is postponed once only, else a coroutine that always finds something ready would never be timed out (D-10).
         """
-        co = timeout.co
-        if co is None or co._dead or (timeout.interrupt and co._pending is timeout.interrupt):
+        co, _, interrupt = timeout
+        if co is None or co._dead or (interrupt and co._pending is interrupt):
             return True
-        if co._pending is not None or (co._scheduled == READY and timeout.interrupt is None):
-            timeout.interrupt = True
+        if co._pending is not None or (co._scheduled == READY and interrupt is None):
+            timeout[2] = True
             return False
         interrupt = Interrupted(timeout)
         self.wake(co)
-        timeout.interrupt = co._pending = interrupt  # in this order: an Interrupted that nobody owns would pass through
+        timeout[2] = co._pending = interrupt  # in this order: an Interrupted that nobody owns would pass through
         return True
 
     # -- descriptors -------------------------------------------------------------------------------------------------
@@ -595,16 +588,12 @@ class Kernel:
 
     def _poll(self) -> Any:
         """End a sweep and go on.  An entry."""
-        return self.after_sweep()()
-
-    def after_sweep(self) -> Entry:
-        """Look at the timers and ask the poller if it is time to; return the entry to call next."""
         ready = self.ready
         if ready:  # made ready in this sweep: the next sweep of the same pass
             self.budget = budget = self.budget - len(ready)
             if budget > 0:
                 ready.append(self.poll)
-                return ready.popleft()
+                return ready.popleft()()
         else:  # the pass is over
             batch = self.yielded
             self.budget = budget = self.budget - len(batch)
@@ -612,7 +601,11 @@ class Kernel:
                 batch.append(self.poll)
                 self.yielded = ready
                 self.ready = batch
-                return batch.popleft()
+                return batch.popleft()()
+        return self.after_pass()()
+
+    def after_pass(self) -> Entry:
+        """Look at the timers and ask the poller; return the entry to call next."""
         begin = monotonic()  # On a full stack this fails, while nothing has been touched yet.
         to_hub = True
         try:

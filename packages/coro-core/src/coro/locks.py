@@ -73,26 +73,22 @@ class mutex:
         try:
             waiting.append(co)
             while True:
-                try:
-                    kernel.ready.popleft()()
-                    kernel.current = co
-                    co._scheduled = 0
-                    pending = co._pending is not None
-                    if pending:
-                        kernel.use_up(co)
-                except BaseException:  # as in Kernel.park
-                    kernel.ready.appendleft(partial(kernel.repair, co))
-                    kernel.current = co
-                    co._scheduled = 0
-                    raise
-                if pending:
+                kernel.ready.popleft()()
+                kernel.current = co
+                co._scheduled = 0
+                if co._pending is not None:
                     kernel.settle(co)
                 owner = self._owner
                 if owner is co:
                     return True
                 if owner is not None and owner._dead:
-                    self._orphaned(co)
-        except BaseException:
+                    break
+        except BaseException as exc:
+            if exc is not kernel.settled:  # as in Kernel.park
+                kernel.ready.appendleft(partial(kernel.repair, co))
+                kernel.current = co
+                co._scheduled = 0
+            kernel.settled = None
             leave(waiting, co)
             owner = self._owner
             if owner is co:
@@ -100,6 +96,8 @@ class mutex:
             elif owner is not None and not waiting:
                 not_at_end(owner, self)
             raise
+        leave(waiting, co)
+        return self._orphaned(co)
 
     def try_lock(self) -> bool:
         """Lock the mutex if that needs no waiting.  Returns True if the caller owns it now."""

@@ -25,7 +25,7 @@ from typing import Any, Final
 from . import signal_handler
 from .coroutine import all_threads, coro
 from .exceptions import DeadCoroutine, SimultaneousError
-from .kernel import READ, Kernel, Timeout, calling, this_kernel
+from .kernel import READ, Kernel, calling, this_kernel
 from .verbs import wait_for
 
 __all__ = ["fork", "waitpid"]
@@ -244,10 +244,10 @@ def forget(kernel: Kernel, survivor: coro | None) -> None:
         survivor._joiners = None
         survivor._collected = 0
         for target in (*kernel.timer_map.values(), *kernel.unarmed):  # hence the outer ones first
-            targets.extend(target if type(target) is dict else (target,))
+            targets.extend(target.values() if type(target) is dict else (target,))
     kernel.timers.clear()
     kernel.timer_map.clear()
-    kernel.unarmed[:] = [target for target in targets if type(target) is Timeout and target.co is survivor]
+    kernel.unarmed[:] = [target for target in targets if type(target) is list and target[0] is survivor]
     polling = kernel.poll not in kernel.ready  # in a signal handler
     for queue in (kernel.ready, kernel.yielded, kernel.newborn, kernel.inbox, kernel.events):
         queue.clear()

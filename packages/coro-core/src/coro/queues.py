@@ -133,29 +133,29 @@ class Queue(Generic[T]):
         try:
             self._putters.append(box)
             while box[1] is EMPTY:
-                try:
-                    kernel.ready.popleft()()
-                    kernel.current = co
-                    co._scheduled = 0
-                    pending = co._pending is not None
-                    if pending:
-                        kernel.use_up(co)
-                except BaseException:  # as in Kernel.park
-                    kernel.ready.appendleft(partial(kernel.repair, co))
-                    kernel.current = co
-                    co._scheduled = 0
-                    raise
-                if pending:
+                kernel.ready.popleft()()
+                kernel.current = co
+                co._scheduled = 0
+                if co._pending is not None:
                     kernel.settle(co)
                 if self._limit == -inf:
-                    self._refuse()
-        except BaseException:
+                    break
+        except BaseException as exc:
+            if exc is not kernel.settled:  # as in Kernel.park
+                kernel.ready.appendleft(partial(kernel.repair, co))
+                kernel.current = co
+                co._scheduled = 0
+            kernel.settled = None
             if box[1] is EMPTY:
                 leave(self._putters, box)
             else:
                 self._promised -= 1
                 self._admit()
             raise
+        if self._limit == -inf:
+            leave(self._putters, box)
+            self._promised -= box[1] is not EMPTY
+            self._refuse()
         self._promised -= 1
         while getters:  # somebody waits already for what was to go into that place: _give, spelt out
             box = getters.popleft()
@@ -215,31 +215,29 @@ class Queue(Generic[T]):
             self._getters.append(box)
             self._limit = 0
             while True:
-                try:
-                    kernel.ready.popleft()()
-                    kernel.current = co
-                    co._scheduled = 0
-                    pending = co._pending is not None
-                    if pending:
-                        kernel.use_up(co)
-                except BaseException:  # as in Kernel.park
-                    kernel.ready.appendleft(partial(kernel.repair, co))
-                    kernel.current = co
-                    co._scheduled = 0
-                    raise
-                if pending:
+                kernel.ready.popleft()()
+                kernel.current = co
+                co._scheduled = 0
+                if co._pending is not None:
                     kernel.settle(co)
                 if box[1] is not EMPTY:
                     return box[1]  # type: ignore[no-any-return]
                 if self._limit == -inf:
-                    return self.get()
-        except BaseException:
+                    break
+        except BaseException as exc:
+            if exc is not kernel.settled:  # as in Kernel.park
+                kernel.ready.appendleft(partial(kernel.repair, co))
+                kernel.current = co
+                co._scheduled = 0
+            kernel.settled = None
             if box[1] is EMPTY:
                 leave(self._getters, box)
                 self._reopen()
             else:
                 self._give(box[1])
             raise
+        leave(self._getters, box)
+        return self.get()
 
     def put_nowait(self, item: T) -> None:
         """Put *item* in.  Raises `queue.Full` or `QueueClosed` if that is not possible at once."""

@@ -134,13 +134,13 @@ def repair_timers(kernel: Kernel) -> None:
     """Make the heap hold what the map holds, and drop what belongs to coroutines that have ended."""
 
     def ended(target: Any) -> bool:
-        co = target if isinstance(target, coro) else target.co
+        co = target if isinstance(target, coro) else target[0]
         return co is None or co._dead
 
     for when, target in list(kernel.timer_map.items()):
         if isinstance(target, dict):
-            for item in [item for item in target if ended(item)]:
-                del target[item]
+            for item in [item for item in target.values() if ended(item)]:
+                del target[id(item)]
             if not target:
                 del kernel.timer_map[when]
         elif ended(target):

@@ -337,20 +337,18 @@ class sock(Transfers):
                 kernel.waiting.add(co)
                 entry.reader = co
                 while not entry.readable:
-                    try:
-                        kernel.ready.popleft()()
-                        kernel.current = co
-                        co._scheduled = 0
-                        pending = co._pending is not None
-                        if pending:
-                            kernel.use_up(co)
-                    except BaseException:  # as in Kernel.park
-                        kernel.ready.appendleft(partial(kernel.repair, co))
-                        kernel.current = co
-                        co._scheduled = 0
-                        raise
-                    if pending:
+                    kernel.ready.popleft()()
+                    kernel.current = co
+                    co._scheduled = 0
+                    if co._pending is not None:
                         kernel.settle(co)
+            except BaseException as exc:
+                if exc is not kernel.settled:  # as in Kernel.park
+                    kernel.ready.appendleft(partial(kernel.repair, co))
+                    kernel.current = co
+                    co._scheduled = 0
+                kernel.settled = None
+                raise
             finally:
                 kernel.waiting.discard(co)
                 entry.reader = None

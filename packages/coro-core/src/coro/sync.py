@@ -148,23 +148,19 @@ class semaphore:
         try:
             waiting.append(box)
             while True:
-                try:
-                    kernel.ready.popleft()()
-                    kernel.current = co
-                    co._scheduled = 0
-                    pending = co._pending is not None
-                    if pending:
-                        kernel.use_up(co)
-                except BaseException:  # as in Kernel.park
-                    kernel.ready.appendleft(partial(kernel.repair, co))
-                    kernel.current = co
-                    co._scheduled = 0
-                    raise
-                if pending:
+                kernel.ready.popleft()()
+                kernel.current = co
+                co._scheduled = 0
+                if co._pending is not None:
                     kernel.settle(co)
                 if not box[1]:
                     return
-        except BaseException:
+        except BaseException as exc:
+            if exc is not kernel.settled:  # as in Kernel.park
+                kernel.ready.appendleft(partial(kernel.repair, co))
+                kernel.current = co
+                co._scheduled = 0
+            kernel.settled = None
             if box[1]:
                 leave(waiting, box)
                 n = 0  # but those behind it may want less, and have enough now (D-38)
@@ -436,21 +432,17 @@ class Event:
         waiting[co] = None
         try:
             while co in waiting:
-                try:
-                    kernel.ready.popleft()()
-                    kernel.current = co
-                    co._scheduled = 0
-                    pending = co._pending is not None
-                    if pending:
-                        kernel.use_up(co)
-                except BaseException:  # as in Kernel.park
-                    kernel.ready.appendleft(partial(kernel.repair, co))
-                    kernel.current = co
-                    co._scheduled = 0
-                    raise
-                if pending:
+                kernel.ready.popleft()()
+                kernel.current = co
+                co._scheduled = 0
+                if co._pending is not None:
                     kernel.settle(co)
-        except BaseException:
+        except BaseException as exc:
+            if exc is not kernel.settled:  # as in Kernel.park
+                kernel.ready.appendleft(partial(kernel.repair, co))
+                kernel.current = co
+                co._scheduled = 0
+            kernel.settled = None
             waiting.pop(co, None)
             raise
         return True

@@ -52,18 +52,11 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
                 return function(*args, **kwargs)
         kernel, co = found
     # Kernel.begin_timeout and end_timeout, spelt out: two frames less
-    try:
-        valid = delta > 0
-    except TypeError:
-        valid = False
-    ours = Timeout()
-    ours.co = co
-    ours.interrupt = None
-    ours.when = inf
     unarmed = kernel.unarmed
+    ours: Timeout | None = None
     try:  # from here on: it must not stay armed, whatever comes between any two of these lines
-        if valid:
-            ours.when = monotonic() + delta
+        if delta > 0:
+            ours = [co, monotonic() + delta, None]
             unarmed.append(ours)
         else:
             ours = kernel.begin_timeout(co, delta)
@@ -75,19 +68,25 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
             value = function(args[0])  # type: ignore[call-arg, arg-type]
         else:
             value = function(*args, **kwargs)
-        if ours.interrupt is not None:
-            check_swallowed(ours, co, delta)
-        return value
-    except Interrupted as exc:
-        if ours.interrupt is exc:
-            raise expired(delta) from None
-        raise
-    finally:
-        ours.co = ours.interrupt = None  # an exception that its own traceback leads back to would be garbage for long
         if unarmed and unarmed[-1] is ours:
             unarmed.pop()
+            return value
+        if ours[2] is not None:
+            check_swallowed(ours[2], co, delta)
+        kernel.end_timeout(ours)
+        return value
+    except BaseException as exc:
+        if ours is None:
+            check_seconds(delta)
+            raise
+        expires = ours[2] is exc
+        if unarmed and unarmed[-1] is ours:  # without a call: the stack may be full
+            unarmed.pop()
         else:
-            kernel.cancel_timer(ours.when, ours)
+            kernel.end_timeout(ours)
+        if expires:
+            raise expired(delta) from None
+        raise
 
 
 class timeout:
@@ -131,13 +130,12 @@ class timeout:
         assert ours is not None
         assert kernel is not None
         self._ours = None
-        co, interrupt = ours.co, ours.interrupt
+        co, _, interrupt = ours
         try:
             if interrupt is not None and exc is None and co is not None:
-                check_swallowed(ours, co, self.seconds)
+                check_swallowed(interrupt, co, self.seconds)
         finally:
             kernel.end_timeout(ours)
-            ours.interrupt = None  # as in with_timeout
         if interrupt is not None and exc is interrupt:
             raise expired(self.seconds) from None
 
@@ -168,9 +166,8 @@ def check_seconds(seconds: Any) -> None:
         raise ValueError("a timeout cannot be NaN seconds")
 
 
-def check_swallowed(ours: Timeout, co: coro, seconds: float) -> None:
+def check_swallowed(interrupt: Interrupted | bool, co: coro, seconds: float) -> None:
     """Warn if the function has caught and hidden the interrupt of its timeout (D-11)."""
-    interrupt = ours.interrupt
     if isinstance(interrupt, Interrupted) and interrupt.__traceback__ is not None:  # it was really raised
         warnings.warn(
             f"{co!r} has swallowed its timeout of {seconds:g} s: code that may run under a timeout must let "

@@ -189,22 +189,18 @@ def yield_slice() -> None:
     try:
         co._scheduled = yielded = kernel.yielded
         yielded.append(co._resume)
-        entry = kernel.ready.popleft()
-        if entry is kernel.poll:  # its frame must not lie on this stack across the switch: 10 % of a switch
-            entry = kernel.after_sweep()
-        entry()
+        kernel.ready.popleft()()
         kernel.current = co
         co._scheduled = 0
-        pending = co._pending is not None
-        if pending:
-            kernel.use_up(co)
-    except BaseException:  # as in Kernel.park
-        kernel.ready.appendleft(partial(kernel.repair, co))
-        kernel.current = co
-        co._scheduled = 0
+        if co._pending is not None:
+            kernel.settle(co)
+    except BaseException as exc:
+        if exc is not kernel.settled:  # as in Kernel.park
+            kernel.ready.appendleft(partial(kernel.repair, co))
+            kernel.current = co
+            co._scheduled = 0
+        kernel.settled = None
         raise
-    if pending:
-        kernel.settle(co)
     return None
 
 
@@ -237,22 +233,20 @@ def sleep_relative(delta: float) -> None:
         kernel.ready.popleft()()
         kernel.current = co
         co._scheduled = 0
-        pending = co._pending is not None
-        if pending:
-            kernel.use_up(co)
-    except BaseException:  # as in Kernel.park
-        kernel.ready.appendleft(partial(kernel.repair, co))
-        kernel.current = co
-        co._scheduled = 0
-        if timer_map.get(when) is co:
-            del timer_map[when]  # the heap may hold what the map does not
-        else:
-            kernel.cancel_timer(when, co)
+        if co._pending is not None:
+            kernel.settle(co)
+    except BaseException as exc:
+        if exc is not kernel.settled:  # as in Kernel.park
+            kernel.ready.appendleft(partial(kernel.repair, co))
+            kernel.current = co
+            co._scheduled = 0
+            if timer_map.get(when) is co:
+                del timer_map[when]  # the heap may hold what the map does not
+        kernel.settled = None
+        kernel.cancel_timer(when, co)
         raise
     if when in timer_map:
         kernel.cancel_timer(when, co)
-    if pending:
-        kernel.settle(co)
     return None
 
 
