@@ -105,12 +105,13 @@ worker = cast("Callable[[], Worker]", getcurrent)
 class Descriptor:
     """What the kernel knows of a file descriptor: its waiters and, where coro owns it, its cached readiness."""
 
-    __slots__ = ("edge", "fd", "hung_up", "owned", "readable", "reader", "writable", "writer")
+    __slots__ = ("edge", "fd", "hung_up", "kernel", "owned", "readable", "reader", "writable", "writer")
 
     def __init__(self, fd: int, owned: bool) -> None:
         self.fd = fd
         self.owned = owned  # by a socket of coro, which waits with the flags below, and closes it through coro only
         self.edge = False  # registered once with an edge-triggered poller, else armed for each wait
+        self.kernel: Kernel | None = None  # the one whose poller it is registered with
         self.reader: coro | None = None
         self.writer: coro | None = None
         self.readable = False
@@ -517,6 +518,8 @@ class Kernel:
         else:
             self.poller.arm(fd, mask)  # type: ignore[union-attr]
         self.fds[fd] = entry  # last: what failed has left nothing behind
+        if entry.edge:
+            entry.kernel = self
         return entry
 
     def arm(self, entry: Descriptor, mask: int) -> None:
@@ -543,7 +546,9 @@ class Kernel:
             entry.readable = True
             co = entry.reader
             if co is not None:
-                self.wake(co)
+                if not (co._scheduled or co._dead):  # `wake`, spelt out: a frame less for each request
+                    self.ready.append(co._resume)
+                    co._scheduled = READY
                 if not entry.owned:
                     entry.reader = None
         if mask & WAKES_WRITER:
@@ -814,6 +819,8 @@ class Kernel:
             self.idle.pop()(None)
         for queue in (self.ready, self.yielded, self.newborn, self.inbox, self.events, self.timers, self.unarmed):
             queue.clear()
+        for entry in self.fds.values():
+            entry.kernel = None
         for table in (self.timer_map, self.fds, self.waiting, self.told):
             table.clear()
         self.ready.append(self.poll)

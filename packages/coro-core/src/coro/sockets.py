@@ -318,41 +318,40 @@ class sock(Transfers):
                 entry = self._entry
             co._allowance -= 1
         while True:
-            if entry.readable:
+            if not entry.readable:  # _wait and Kernel.park, spelt out: two frames less for each request
+                if entry.kernel is not kernel:
+                    entry = self._arm(kernel, co, READ)
                 try:
-                    data = self._recv(size)
-                except BlockingIOError:
-                    entry.readable = entry.hung_up = False
-                except OSError as exc:
-                    raise_specific(exc)
+                    kernel.waiting.add(co)
+                    entry.reader = co
+                    while not entry.readable:
+                        kernel.ready.popleft()()
+                        kernel.current = co
+                        co._scheduled = 0
+                        if co._pending is not None:
+                            kernel.settle(co)
+                except BaseException as exc:
+                    if exc is not kernel.settled:  # as in Kernel.park
+                        kernel.ready.appendleft(partial(kernel.repair, co))
+                        kernel.current = co
+                        co._scheduled = 0
+                    kernel.settled = None
                     raise
-                else:
-                    if len(data) < size and self._stream and not entry.hung_up:
-                        entry.readable = False
-                    return data
-            # _wait and Kernel.park, spelt out: two frames less for each request
-            if not entry.edge or kernel.fds.get(entry.fd) is not entry:
-                entry = self._arm(kernel, co, READ)
+                finally:
+                    kernel.waiting.discard(co)
+                    entry.reader = None
+                co._allowance = co._selfishness
             try:
-                kernel.waiting.add(co)
-                entry.reader = co
-                while not entry.readable:
-                    kernel.ready.popleft()()
-                    kernel.current = co
-                    co._scheduled = 0
-                    if co._pending is not None:
-                        kernel.settle(co)
-            except BaseException as exc:
-                if exc is not kernel.settled:  # as in Kernel.park
-                    kernel.ready.appendleft(partial(kernel.repair, co))
-                    kernel.current = co
-                    co._scheduled = 0
-                kernel.settled = None
+                data = self._recv(size)
+            except BlockingIOError:
+                entry.readable = entry.hung_up = False
+            except OSError as exc:
+                raise_specific(exc)
                 raise
-            finally:
-                kernel.waiting.discard(co)
-                entry.reader = None
-            co._allowance = co._selfishness
+            else:
+                if len(data) < size and self._stream and not entry.hung_up:
+                    entry.readable = False
+                return data
 
     read = recv
 

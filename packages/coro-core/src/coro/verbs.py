@@ -390,6 +390,7 @@ def notify_of_close(fd: int | HasFileno) -> None:
 
 def forget(kernel: Kernel, entry: Descriptor, closer: coro) -> None:
     """Take *entry*, about to be closed, out of the table, and raise `ClosedError` in those that wait for it."""
+    entry.kernel = None
     if kernel.fds.get(entry.fd) is entry:
         del kernel.fds[entry.fd]
         if kernel.poller is not None:
