@@ -69,12 +69,12 @@ class coro:
         "_kwargs",
         "_local_key",
         "_made_at",
+        "_made_in",
         "_name",
         "_pending",
         "_resume",
         "_scheduled",
         "_selfishness",
-        "_sent",
         "_stale",
         "_started",
         "_value",
@@ -85,7 +85,7 @@ class coro:
         kernel: Kernel,
         fun: Callable[..., Any],
         args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
+        kwargs: dict[str, Any] | None,  # None for an empty one, which would occupy 64 bytes
         name: str | None,
         context: Context | None,
     ) -> None:
@@ -99,7 +99,6 @@ class coro:
         self._dead = self._started = False
         self._scheduled: Any = 0  # 0; READY; or the queue in which it waits, or waited, for the end of the pass
         self._allowance = self._selfishness = _selfishness  # socket operations left before it must yield; of how many
-        self._sent: Any = None  # what `schedule` has given for its `suspend` to return
         self._stale = 0  # entries in the queue that no longer count, met before the one that does
         self._collected = 0  # how many coroutines wait in result()
         self._pending: BaseException | type[BaseException] | None = None  # raised in it when it runs next
@@ -107,9 +106,10 @@ class coro:
         self._greenlet: greenlet | None = None
         #: Who is told of its end: coroutines to wake, with None, or others, with what to call: ``function(who, self)``.
         self._joiners: dict[Any, Callable[[Any, coro], object] | None] | None = None
-        self._made_at: tuple[CodeType, int] | None = None  # the code that has called `spawn` or `new`, and where in it
+        self._made_in: CodeType | None = None  # the code that has called `spawn` or `new`
+        self._made_at = 0  # the instruction of that call
         self._local_key: Any = None  # by which each ThreadLocal knows it
-        self._value: Any = None
+        self._value: Any = None  # what it has returned; before that, what `schedule` has given for `suspend` to return
         self._error: tuple[BaseException, TracebackType | None] | None = None
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class coro:
         kernel.check_thread(self)
         if self._started:
             if value is not None:
-                self._sent = value
+                self._value = value
             kernel.wake(self)
         else:
             kernel.launch(self)

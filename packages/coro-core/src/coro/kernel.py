@@ -225,20 +225,21 @@ class Kernel:
                     co._scheduled = 0
                     me.gr_context = co._context
                     self.current = co
-                    fun, args, kwargs = co._fun, co._args, co._kwargs
+                    args = co._args
                     # Few arguments by hand: on 3.11 f(*args) recurses in C, and each switch copies that stack too.
-                    if kwargs:
-                        co._value = fun(*args, **kwargs)
+                    if co._kwargs:
+                        co._value = co._fun(*args, **co._kwargs)
                     elif not args:
-                        co._value = fun()
+                        co._value = co._fun()
                     elif len(args) == 1:
-                        co._value = fun(args[0])
+                        co._value = co._fun(args[0])
                     elif len(args) == 2:
-                        co._value = fun(args[0], args[1])
+                        co._value = co._fun(args[0], args[1])
                     else:
-                        co._value = fun(*args)
+                        co._value = co._fun(*args)
                 except BaseException as exc:
                     co._error = (exc, exc.__traceback__)
+                    co._value = None  # what was sent to it
                     if not isinstance(exc, Shutdown):
                         self._failed(co, exc)
                     clear_own_frames(exc)
@@ -247,11 +248,10 @@ class Kernel:
                         co._name = co._fun.__qualname__
                     except AttributeError:
                         co._name = repr(co._fun)
-                fun = args = kwargs = None
+                args = ()
                 co._dead = True
                 del self.live[co._id]
                 co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._local_key = None
-                co._sent = None
                 if co._joiners is not None:
                     self.wake_joiners(co)
             except BaseException as exc:  # in the lines around the function
@@ -290,7 +290,7 @@ class Kernel:
         if co._name is None:
             co._name = co.name  # the last chance to ask the function
         co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._pending = None
-        co._local_key = co._sent = None
+        co._local_key = co._value = None
         if co._joiners is not None:
             self.wake_joiners(co)
 

@@ -149,7 +149,7 @@ def run(fn: Callable[..., T], /, *args: Any) -> T:
         kernel.open(None)
         kernel.on_deadlock = on_deadlock
         co = spawn(main, thread_name=getattr(fn, "__qualname__", None) or repr(fn))
-        co._made_at = caller.f_code, caller.f_lasti
+        co._made_in, co._made_at = caller.f_code, caller.f_lasti
         del caller
         try:
             code = kernel.loop(30, lambda: _grace)

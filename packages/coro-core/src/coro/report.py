@@ -117,9 +117,9 @@ def where(co: coro) -> str:
 
 def made_at(co: coro) -> str:
     """Return where `spawn` or `new` was called to make a coroutine, as ``dir/file function|line``; "" if unknown."""
-    if co._made_at is None:
+    if co._made_in is None:
         return ""
-    code, at = co._made_at
+    code, at = co._made_in, co._made_at
     line = next((line for start, stop, line in code.co_lines() if start <= at < stop), None)
     return _location(code, line or code.co_firstlineno)
 

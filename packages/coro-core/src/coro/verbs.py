@@ -83,16 +83,17 @@ def spawn(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None
     co._kernel = kernel
     co._fun = fun
     co._args = args
-    co._kwargs = kwargs
+    co._kwargs = kwargs or None
     co._name = thread_name
     co._context = context if context is None else context.copy()
     co._id = number = next_id()
     co._dead = co._started = False
     co._allowance = co._selfishness = coroutine._selfishness
     co._stale = co._collected = 0
-    co._pending = co._sent = co._resume = co._greenlet = co._joiners = co._local_key = co._value = co._error = None
+    co._pending = co._resume = co._greenlet = co._joiners = co._local_key = co._value = co._error = None
     frame = _getframe(1)
-    co._made_at = frame.f_code, frame.f_lasti  # the line number would cost as much as all of this
+    co._made_in = frame.f_code
+    co._made_at = frame.f_lasti  # the line number would cost as much as all of this
     co._scheduled = READY
     kernel.live[number] = co
     kernel.newborn.append(co)
@@ -106,9 +107,9 @@ def new(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None, 
     check_name(thread_name)
     kernel = this_kernel()
     context = getcurrent().gr_context
-    co = coro(kernel, fun, args, kwargs, thread_name, context if context is None else context.copy())
+    co = coro(kernel, fun, args, kwargs or None, thread_name, context if context is None else context.copy())
     frame = _getframe(1)
-    co._made_at = frame.f_code, frame.f_lasti
+    co._made_in, co._made_at = frame.f_code, frame.f_lasti
     kernel.unstarted[co._id] = co
     return co
 
@@ -166,11 +167,11 @@ def suspend() -> Any:
     """
     kernel, co = calling()
     try:
-        co._sent = None
+        co._value = None
         kernel.park(co)
-        return co._sent
+        return co._value
     finally:
-        co._sent = None
+        co._value = None
 
 
 def yield_slice() -> None:
