@@ -296,7 +296,7 @@ def test_an_interrupted_read_is_undone(loop, path, name, kind, late):
         gated.gate.release()
         with files.TextFile(io.TextIOWrapper(buffered)) if kind == "text" else files.BinaryFile(buffered) as file:
             if head:
-                assert file.readline() == head.encode()
+                assert file.read(5) == head.encode()
                 begun(gated)
             else:
                 assert gated.gate.acquire()
@@ -313,6 +313,25 @@ def test_an_interrupted_read_is_undone(loop, path, name, kind, late):
             coro.yield_slice()
             gated.gate.release(9)
             assert follower.result() == ("one\ntwo\n" if kind == "text" else b"one\ntwo\n")
+
+    loop(main)
+
+
+def test_an_interrupted_iteration_returns_no_line_twice(loop, path):
+    """They have been fetched for a coroutine that does not run yet; another one takes some, then it is interrupted."""
+    path.write_bytes(b"one\ntwo\nthree\n")
+
+    def main():
+        with files.open(path, "rb") as file:
+            reader = coro.spawn(raised, next, file)
+            coro.yield_slice()
+            while file._busy:  # see above
+                time.sleep(0.001)
+            got = [next(file)]
+            reader.raise_exception(Boom)
+            assert isinstance(reader.result(), Boom)
+            got.extend(file)
+            assert got == [b"one\n", b"two\n", b"three\n"]
 
     loop(main)
 
@@ -412,6 +431,39 @@ def test_an_interrupted_close_is_completed(loop, path):
     loop(main)
 
 
+def test_a_close_is_completed_though_the_way_back_is_barred(loop, path):
+    """What iteration has fetched for nobody need not be undone: a disk that fails just then keeps nothing open."""
+    path.write_bytes(b"one\ntwo\n")
+
+    class Broken(io.FileIO):
+        def seek(self, *args):
+            raise OSError("the disk is gone")
+
+    def main():
+        file = files.BinaryFile(Broken(path))
+        assert next(file) == b"one\n"
+        file.close()
+        assert file.closed
+
+    loop(main)
+
+
+def test_lines_to_write_may_come_from_a_generator_that_blocks(loop, path):
+    """It runs in the coroutine of the caller, not in a thread."""
+
+    def lines():
+        for number in range(3):
+            coro.yield_slice()
+            yield f"{number}\n"
+
+    def main():
+        with files.open(path, "w") as file:
+            file.writelines(lines())
+        assert path.read_text() == "0\n1\n2\n"
+
+    loop(main)
+
+
 def test_an_interrupted_open_leaves_nothing_open(loop, path):
     """What the thread has opened for nobody is closed."""
     entered, gate, opened = threading.Event(), threading.Event(), []
@@ -462,6 +514,80 @@ def test_iteration_leaves_the_position_behind_the_last_line(loop, path):
             file.seek(0, os.SEEK_CUR)
             file.write(b"LINE")
         assert path.read_bytes().startswith(b"line 0\nLINE 1\n")
+
+    loop(main)
+
+
+@pytest.mark.parametrize("newline", [None, "", "\n", "\r", "\r\n"])
+@pytest.mark.parametrize("mode", ["r", "rb"])
+def test_the_lines_of_a_file_are_those_of_the_builtin(loop, path, mode, newline):
+    """For each newline, over many reads, by iteration and by readline, with other operations in between."""
+    path.write_text("öne\r\ntwo\nthree\rfour\r\n\nfive\r" * 4_000, encoding="utf-8", newline="")
+    kwargs = {"encoding": "utf-8", "newline": newline} if mode == "r" else {}
+
+    def mixed(file):
+        for number in range(200):
+            yield file.readline()
+            yield file.readline(number % 5)
+            yield file.read(number % 7)
+            file.seek(file.tell())
+        yield file.read()
+
+    def main():
+        with open(path, mode, **kwargs) as expected, files.open(path, mode, **kwargs) as file:
+            lines = list(expected)
+            assert list(file) == lines
+            file.seek(0)
+            assert list(iter(file.readline, file.read(0))) == lines
+            assert file.readline() == file.read(0)
+            for each in (expected, file):
+                each.seek(0)
+            assert list(mixed(file)) == list(mixed(expected))
+
+    loop(main)
+
+
+def test_tell_works_after_readlines_with_a_hint(loop, path):
+    """With the builtin it does not, and without it a read that is interrupted later could not be undone."""
+    path.write_text("one\ntwo\nthree\n")
+
+    def main():
+        with files.open(path) as file:
+            assert file.readlines(5) == ["one\n", "two\n"]
+            assert file.tell() == 8
+            assert file.readlines(None) == ["three\n"]
+
+    loop(main)
+
+
+def test_a_line_costs_no_journey_to_a_thread(loop, path, monkeypatch):
+    """Iteration and readline take it from what has been fetched: a thousand lines need a few operations."""
+    path.write_text("line\n" * 1000)
+    begun = []
+    submit = files._pool.submit
+    monkeypatch.setattr(files._pool, "submit", lambda *args: begun.append(args) or submit(*args))
+
+    def main():
+        by_readline = (lambda file: iter(file.readline, "")), (lambda file: iter(lambda: file.readline(9), ""))
+        for lines in (iter, *by_readline):
+            with files.open(path) as file:
+                assert len(list(lines(file))) == 1000
+
+    loop(main)
+    assert len(begun) < 20
+
+
+def test_a_closed_file_has_no_more_lines(loop, path):
+    """Neither those that were fetched nor others: ValueError, as with the builtin."""
+    path.write_text("one\ntwo\n")
+
+    def main():
+        file = files.open(path)
+        assert next(file) == "one\n"
+        file.close()
+        for operation in (file.__next__, file.readline, file.__iter__):
+            with pytest.raises(ValueError, match="closed"):
+                operation()
 
     loop(main)
 
@@ -575,6 +701,92 @@ def test_an_interrupted_read_of_a_pipe_loses_nothing(loop, pipe, mode, name, arg
             expected = b"llo\n" if name == "read1" else b"hello\n"
             expected = expected.decode() if mode == "r" else expected
             assert getattr(source, name)(*args) == ([expected] if name == "readlines" else expected)
+
+    loop(main)
+
+
+@posix
+@pytest.mark.parametrize("mode", ["r", "rb"])
+def test_an_interrupted_readlines_of_a_pipe_loses_no_line(loop, pipe, mode):
+    """Also those that had come as a whole; with a hint it returns what the builtin does."""
+    reader, writer = pipe
+    expected = [b"one\n", b"two\n", b"three\n", b"four"]
+    if mode == "r":
+        expected = [line.decode() for line in expected]
+
+    def main():
+        with files.open(reader, mode) as source:
+            os.write(writer, b"one\ntwo\nth")
+            with pytest.raises(coro.TimeoutError):
+                coro.with_timeout(0.002, source.readlines)
+            os.write(writer, b"ree\nfour")
+            os.close(writer)
+            assert source.readlines(5) == expected[:2]
+            assert source.readlines(1) == expected[2:3]
+            assert source.readlines() == expected[3:]
+            assert source.readlines(None) == []
+
+    loop(main)
+
+
+@posix
+def test_who_iterates_over_a_pipe_takes_nothing_from_who_reads(loop, pipe):
+    """While one waits for the rest of a piece, the lines at its beginning are nobody else's."""
+    reader, writer = pipe
+
+    def main():
+        with files.open(reader, "rb") as source:
+            os.write(writer, b"one\ntwo\nthree\n")
+            assert next(source) == b"one\n"
+            piece = coro.spawn(source.read, 12)
+            coro.yield_slice()
+            line = coro.spawn(next, source)
+            coro.yield_slice()
+            os.write(writer, b"four\n")
+            assert piece.result() == b"two\nthree\nfo"
+            assert line.result() == b"ur\n"
+
+    loop(main)
+
+
+@posix
+@pytest.mark.parametrize("mode", ["r", "rb"])
+def test_lines_and_pieces_of_a_pipe_may_be_read_by_turns(loop, mode):
+    """A length in a line of its own, then so much, by each of the ways to read both."""
+    data = b"".join(b"%d\n" % number + b"\n" * number for number in range(300))
+
+    def main():
+        reader, writer = os.pipe()
+        with files.open(reader, mode) as source, files.open(writer, "wb") as target:
+            feeder = coro.spawn(lambda: (target.write(data), target.close()))
+            ways = (source.__next__, source.readline, lambda: source.readline(9))
+            for number in range(300):
+                assert int(ways[number % 3]()) == number
+                if number % 2:
+                    assert len(source.read(number)) == number
+                else:
+                    left = number
+                    while left:
+                        left -= len(source.read1(left))
+            assert source.read() == source.read(0)
+            feeder.result()
+
+    loop(main)
+
+
+@posix
+def test_a_closed_pipe_has_no_more_lines(loop, pipe):
+    """Though some have arrived: ValueError, as with the builtin."""
+    reader, writer = pipe
+
+    def main():
+        source = files.open(reader)
+        os.write(writer, b"one\ntwo\n")
+        assert next(source) == "one\n"
+        source.close()
+        for operation in (source.__next__, source.readline, source.readlines, source.__iter__):
+            with pytest.raises(ValueError, match="closed"):
+                operation()
 
     loop(main)
 

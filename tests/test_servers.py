@@ -243,6 +243,25 @@ def test_a_handler_that_fails_is_reported_and_harms_nobody(loop, failures):
     failures.clear()
 
 
+def test_a_failure_says_which_connection_it_was(loop, capfd):
+    """A note of the exception, which the default notifier prints, names the other end and the server."""
+
+    def handler(conn, address):
+        raise ValueError("boom")
+
+    def main():
+        old = coro.set_exception_notifier(None)
+        try:
+            with StreamServer(HERE, handler, name="chat") as server, dial(server) as conn:
+                assert is_closed(conn)
+                return conn.getsockname(), server.address
+        finally:
+            coro.set_exception_notifier(old)
+
+    peer, own = loop(main)
+    assert f"ValueError: boom\nconnection from {peer!r} to 'chat' at {own!r}\n" in capfd.readouterr().err
+
+
 def test_the_name_of_a_server_is_that_of_its_coroutines(loop):
     """Chosen, or the handler's; the coroutine that accepts says what it does."""
 
@@ -991,7 +1010,7 @@ def test_an_abstract_name(loop):
 @pytest.fixture(scope="module")
 def contexts():
     """Contexts for a server and for clients that trust it."""
-    trustme = pytest.importorskip("trustme")
+    trustme = pytest.importorskip("trustme", reason="needs the package trustme, which makes certificates")
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)

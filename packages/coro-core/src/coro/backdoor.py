@@ -1,6 +1,6 @@
 """A Python prompt inside a running program, over a Unix socket or TCP: spawn `serve`, then connect with ``nc -U``.
 
-Stands on `coro.sockets` and `coro.read_stream`.  While a session is open, `sys.stdout` and `sys.stderr` are objects
+Stands on `coro.servers` and `coro.read_stream`.  While a session is open, `sys.stdout` and `sys.stderr` are objects
 that pass each write on: to the terminal of the session for the coroutine that serves it and those that this has
 spawned, and for everybody else to the stream that was there before.  Whose it is says a context variable, so a
 statement may block, and there may be several sessions, and no output goes astray (D-47).
@@ -24,21 +24,19 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn
 
-from .exceptions import ClosedError
+from .connect import create_server
 from .kernel import calling, this_kernel
 from .locks import mutex
 from .read_stream import LineTooLong, buffered_stream
 from .report import print_stderr
+from .servers import StreamServer, check_address, is_abandoned
 from .sockets import Address, sock
-from .verbs import sleep_relative, spawn
 
 __all__ = ["backdoor", "client", "serve"]
 
 PORTS: Final = range(8023, 8033)
 NAME: Final = "<backdoor>"  # what tracebacks call the file of the statements
 END_OF_INPUT: Final = b"\x04"  # ^D on a terminal that is not in line mode
-OVERLOADED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-PAUSE: Final = 1.0  # seconds, before the next accept() then
 
 Client = Callable[[sock, Address, str | None, dict[str, Any] | None], object]
 
@@ -218,7 +216,7 @@ class backdoor:
             if codeop.compile_command(source, NAME) is None:
                 return False
             body = ast.parse(source, NAME).body
-        except (SyntaxError, ValueError, OverflowError) as exc:
+        except Exception as exc:  # also a RecursionError or a MemoryError of the compiler
             self._terminal.write("".join(traceback.format_exception_only(exc)))
             return True
         try:
@@ -258,8 +256,10 @@ def serve(
     welcome_message: str | None = None,
     global_dict: dict[str, Any] | None = None,
     client_class: Client | None = None,
-) -> NoReturn:
-    """Offer a Python prompt to whoever connects, each in a coroutine of its own.  Never returns: spawn it.
+) -> None:
+    """Offer a Python prompt to whoever connects, each in a coroutine of its own.
+
+    Never returns: spawn it.  When it is shut down, so are the sessions.
 
     Args:
         port: listen on this TCP port, or on the first of these that is free.  If only *ip* is given, 8023 to 8032.
@@ -280,32 +280,17 @@ def serve(
     coroutine.
     """
     calling()
-    if client_class is None:
-        client_class = client
-    elif not callable(client_class):
+    call = client if client_class is None else client_class
+    if not callable(call):
         raise TypeError(f"a client_class is called for each connection, which {client_class!r} cannot be")
+
+    def session(conn: sock, addr: Address) -> None:
+        print_stderr(f"backdoor: connection from {addr!r}")
+        call(conn, addr, welcome_message, global_dict)
+
     with listening(port, ip, unix_path) as listener:
         print_stderr(f"backdoor: listening on {listener.getsockname()!r}")
-        while True:
-            try:
-                conn, addr = listener.accept()
-            except ClosedError:
-                raise
-            except OSError as exc:
-                if exc.errno not in OVERLOADED:
-                    raise
-                print_stderr(f"backdoor: cannot accept a connection, trying again in {PAUSE:g} s: {exc}")
-                sleep_relative(PAUSE)
-                continue
-            print_stderr(f"backdoor: connection from {addr!r}")
-            args = client_class, conn, addr, welcome_message, global_dict
-            spawn(session, *args, thread_name="backdoor session")
-
-
-def session(client_class: Client, conn: sock, *args: Any) -> None:
-    """Serve a connection, then close it."""
-    with conn:
-        client_class(conn, *args)
+        StreamServer(listener, session, name="backdoor session").serve_forever()
 
 
 @contextmanager
@@ -337,17 +322,13 @@ def bound(ip: str, port: int | Iterable[int] | None) -> sock:
     """Return a socket that listens on the first port that is free."""
     ports = list(PORTS) if port is None else [port] if isinstance(port, int) else list(port)
     for number in ports:
-        listener = sock(socket.AF_INET, socket.SOCK_STREAM)
+        check_address((ip, number))
+    for number in ports:
         try:
-            listener.set_reuse_addr()
-            listener.bind((ip, number))
-            listener.listen()
-        except BaseException as exc:
-            listener.close()
-            if not isinstance(exc, OSError) or exc.errno != errno.EADDRINUSE:
+            return create_server((ip, number))
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
                 raise
-        else:
-            return listener
     raise OSError(errno.EADDRINUSE, f"no port of {ports} is free on {ip!r}: give another one")
 
 
@@ -358,20 +339,9 @@ def default_path() -> str:
 
 def remove_stale(path: str) -> None:
     """Remove a socket at *path* that nobody listens on.  OSError if there is anything else."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EEXIST, "this is not a socket, and will not be removed", path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-            return
-        except BlockingIOError:  # a server whose queue is full
-            pass
-    raise OSError(errno.EADDRINUSE, "another process listens on this socket", path)
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(errno.EEXIST, "this is not a socket, and will not be removed", path)
+        if not is_abandoned(path):
+            raise OSError(errno.EADDRINUSE, "another process listens on this socket", path)
+        os.unlink(path)

@@ -9,6 +9,9 @@ that cannot be interrupted, an interrupted read is undone: the next operation fi
 
 A `Stream` has buffers of its own.  Those of the standard library lose what they hold of a line when the read of the
 rest is interrupted; here what has arrived leaves the buffer only when it is returned.
+
+Both keep the whole lines that are there in a `BytesIO` or `StringIO`, which iterates over them in C.  Its own position
+says how many of them have been returned.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ import codecs
 import io
 import itertools
 import os
-import re
 import select
 import stat
 import sys
@@ -42,10 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["File", "Stream", "open"]
 
-AT_ONCE: Final = 2**16  # bytes in one system call, which is what a pipe holds; also what iteration reads ahead
+AT_ONCE: Final = 2**16  # bytes in one system call, which is what a pipe holds; also what is read ahead of a file
 SURE_ROOM: Final = getattr(select, "PIPE_BUF", 512)  # bytes that a pipe which is ready takes without blocking
-
-Place = tuple[int, int]  # a position as of tell(), and how many lines to skip from there
 
 _pool: Final = ThreadPool("coro-files")  # a slow disk must hold up neither names nor the calls of to_thread
 
@@ -107,7 +107,7 @@ def cooperative(file: Any, own: bool, newline: str | None = None, buffering: int
     text = isinstance(file, io.TextIOWrapper)
     new: File | Stream
     if stat.S_ISREG(kind) or stat.S_ISBLK(kind) or sys.platform == "win32":
-        new = TextFile(file) if text else BinaryFile(file)
+        new = TextFile(file, newline) if text else BinaryFile(file)
     else:
         new = TextStream(file, own, newline, buffering) if text else BinaryStream(file, own, buffering)
     return cast("IO[Any]", new)
@@ -116,8 +116,22 @@ def cooperative(file: Any, own: bool, newline: str | None = None, buffering: int
 class Wrapper(io.IOBase):
     """What both kinds have in common: they stand for *file*, an object of the standard library, and own it."""
 
+    _nothing: Any = b""
+
     def __init__(self, file: Any) -> None:
         self._file = file
+        self._lines = self._buffer(self._nothing)  # whole lines, to be returned without further ado
+
+    def _buffer(self, data: Any) -> Any:
+        """Return *data* as a file in memory."""
+        return io.BytesIO(data)
+
+    def __next__(self) -> Any:
+        for line in self._lines:
+            return line
+        if line := self.readline():
+            return line
+        raise StopIteration
 
     @property
     def closed(self) -> bool:
@@ -151,6 +165,18 @@ class Wrapper(io.IOBase):
 
     def __del__(self) -> None:
         """Leave it to the wrapped file, which warns: IOBase would close this one, which may block."""
+
+
+class Text(Wrapper):
+    """The same for text."""
+
+    _nothing = ""
+    _newline = "\n"  # what ends a line; "" for each of the three
+
+    def _buffer(self, data: Any) -> Any:
+        text: Any = io.StringIO()
+        text.__setstate__((data, self._newline, 0, None))  # its constructor would translate what ends a line
+        return text
 
 
 # -- regular files: threads ------------------------------------------------------------------------------------------
@@ -196,13 +222,16 @@ class File(Wrapper):
 
     An operation that is interrupted while it waits for its turn is not done.  One that is under way completes in its
     thread, and the next one waits for that.  If it was a read, it is then undone: the next operation begins where it
-    began.  If it was a write, what was given is written, or is in the buffer.  A `close` is completed in any case.
+    began, unless it has begun before the interrupt.  If it was a write, what was given is written, or is in the buffer.
+    A `close` is completed in any case.
 
-    Iteration fetches lines by the 64 KB, but any other operation finds the file positioned behind the last line that
-    was returned.  Unlike with the builtin, ``tell`` works during the iteration.
+    Iteration and ``readline`` fetch lines by the 64 KB, and return what has been fetched without waiting for a turn;
+    but any other operation finds the file positioned behind the last line that was returned.  Unlike with the builtin,
+    ``tell`` works during the iteration.
 
-    Outside a coroutine `close` blocks the thread; the other operations raise `YieldFromMain`.  There is no ``detach``,
-    ``buffer`` or ``raw``.  A file that is lost without a `close` is closed with a ResourceWarning, as the builtin's.
+    Outside a coroutine `close` blocks the thread; the other operations raise `YieldFromMain` if they need a thread.
+    There is no ``detach``, ``buffer`` or ``raw``.  A file that is lost without a `close` is closed with a
+    ResourceWarning, as the builtin's.
     """
 
     def __init__(self, file: Any) -> None:
@@ -211,39 +240,43 @@ class File(Wrapper):
         self._queue: deque[Operation] = deque()
         self._busy = False  # a thread is at it, or about to be
         self._last = 0  # the number of the operation that was begun last
-        self._began: Place | None = None  # where it began to read
-        self._undo = False  # the next one is to begin there
-        self._back: Place | None = None  # hence here
-        self._ahead: deque[Any] = deque()  # what iteration has fetched: lines, in the end perhaps an exception
-        self._fetched: Place | None = None  # where these begin, and how many of them have been returned
+        self._undo = False  # the next one is to begin where that began to read
+        # What follows belongs to the thread.
+        self._began: int | None = None  # there
+        self._back: tuple[int, int] | None = None  # where the next one is to begin: a position, and so much behind it
+        self._fetched: int | None = None  # where `_lines` begins, None if there is no way back
+        self._size = 0  # of `_lines`
 
     read = reads("read")
-    readline = reads("readline")
-    readlines = reads("readlines")
     write = performs("write")
-    writelines = performs("writelines")
     flush = performs("flush")
     seek = performs("seek")
     tell = performs("tell")
     truncate = performs("truncate")
 
-    def __next__(self) -> Any:
-        calling()
-        with self._lock:
-            ready = bool(self._ahead) and not self._busy and not self._undo
-            line = self._next() if ready else None
-        if not ready:
-            line = self._do(self._fetch)
-        if not line:
-            raise StopIteration
-        return line
+    def readline(self, size: int | None = -1, /) -> Any:
+        """Return the rest of the line with its end, but at most *size* bytes or characters."""
+        while True:
+            line = self._lines.readline(size)
+            if line or size == 0 or not self._do(self._fetch):
+                return line
+
+    def readlines(self, hint: int | None = -1, /) -> list[Any]:
+        """Return the lines up to the end, or until they have *hint* bytes or characters together."""
+        if hint is None or hint <= 0:
+            return cast("list[Any]", self._do(self._read, "readlines"))
+        return cast("list[Any]", self._do(self._read_lines, hint))
+
+    def writelines(self, lines: Any, /) -> None:
+        """Write all of *lines*.  These are collected first, in this coroutine."""
+        self._do(self._perform, "writelines", list(lines))
 
     @mapped()
     def close(self) -> None:
         """Flush and close the file, after the operations that were called before.  May be called twice."""
         if self.closed:
             return
-        future = self._submit(self._perform, "close").future
+        future = self._submit(self._close).future
         try:
             with suppress(YieldFromMain):
                 block_until_done(future)
@@ -288,7 +321,8 @@ class File(Wrapper):
                 future = operation.future
                 begins = future.set_running_or_notify_cancel()
                 if begins:
-                    self._back = self._began if self._undo else None
+                    if self._undo and self._began is not None:
+                        self._back = self._began, 0
                     self._last, self._began, self._undo = operation.number, None, False
             if begins:
                 try:
@@ -316,50 +350,57 @@ class File(Wrapper):
         self._began = self._place()
         return getattr(self._file, name)(*args)
 
-    def _fetch(self) -> Any:
-        """Return the next line, after fetching more unless some are there."""
-        if self._back is not None:
+    def _read_lines(self, hint: int) -> list[Any]:
+        """Do what the wrapped file's readlines() does, after which that could not tell() its position."""
+        self._go_back()
+        self._began = self._place()
+        lines: list[Any] = []
+        while hint > 0 and (line := self._file.readline()):
+            lines.append(line)
+            hint -= len(line)
+        return lines
+
+    def _close(self) -> None:
+        self._lines.read()  # it is done with
+        self._file.close()
+
+    def _fetch(self) -> bool:
+        """Fetch lines, unless some are there.  Returns whether there are any."""
+        if self._lines.tell() == self._size:
             self._go_back()
-        if not self._ahead:
             self._fetched = self._place()
-            # What has no size may be one of the system's own files, whose next line is yet to come.
-            ahead = AT_ONCE if self._fetched and os.fstat(self._file.fileno()).st_size else 1
+            lines = self._next_lines()
+            self._size = len(lines)
+            self._lines = self._buffer(lines)
+        return self._size > 0
+
+    def _next_lines(self) -> Any:
+        # What has no size may be one of the system's own files, whose next line is yet to come.
+        if self._fetched is not None and os.fstat(self._file.fileno()).st_size:
             try:
-                while ahead > 0 and (line := self._file.readline()):
-                    self._ahead.append(line)
-                    ahead -= len(line)
-            except Exception as exc:  # after the lines before it
-                self._ahead.append(exc)
-        self._began = self._fetched
-        return self._next()
+                return self._file.read(AT_ONCE) + self._file.readline()
+            except Exception:  # after the lines before it
+                self._file.seek(self._fetched)
+        return self._file.readline()
 
-    def _next(self) -> Any:
-        """Return a line that has been fetched, None at the end of the file.  Also called in the thread of the loop."""
-        if not self._ahead:
-            return None
-        line = self._ahead.popleft()
-        if isinstance(line, Exception):
-            raise line
-        if self._fetched is not None:
-            position, count = self._fetched
-            self._fetched = position, count + 1
-        return line
-
-    def _place(self) -> Place | None:
+    def _place(self) -> int | None:
         """Return where the file is positioned, None if there is no way back."""
         try:
-            return self._file.tell(), 0
+            return int(self._file.tell())
         except (OSError, ValueError):
             return None
 
     def _go_back(self) -> None:
         """Undo what was read for nobody."""
-        place = self._back or (self._fetched if self._ahead else None)
-        self._ahead.clear()
-        if place is not None and not self.closed:
-            self._file.seek(place[0])
-            for _ in range(place[1]):
-                self._file.readline()
+        left = len(self._lines.read())  # in one step: `__next__`, in its own thread, gets a line before that or none
+        if left and self._fetched is not None:
+            self._back = self._fetched, self._size - left
+        if self._back is not None:
+            position, more = self._back
+            self._file.seek(position)
+            if more:
+                self._file.read(more)
+            self._back = None
 
 
 class BinaryFile(File, io.BufferedIOBase):
@@ -370,8 +411,12 @@ class BinaryFile(File, io.BufferedIOBase):
     peek = performs("peek")
 
 
-class TextFile(File, io.TextIOBase):
+class TextFile(Text, File, io.TextIOBase):
     """A `File` of text."""
+
+    def __init__(self, file: Any, newline: str | None = None) -> None:
+        self._newline = newline if newline is not None else "\n"
+        super().__init__(file)
 
     encoding: Any = property(lambda self: self._file.encoding)
     errors: Any = property(lambda self: self._file.errors)
@@ -388,10 +433,11 @@ class Stream(Wrapper):
     Made by `open`, and by `coro.subprocess.Popen` for its pipes.  It has the methods of the builtin's file objects, but
     it cannot seek, and there is no ``detach``, ``buffer`` or ``raw``.
 
-    One coroutine reads at a time, and one writes; others wait for their turn.  A read that is interrupted takes
-    nothing: what has arrived is there for the next one.  When a write or flush is interrupted, what has not been
-    written stays in the buffer for the next flush.  `close` flushes; then it raises `ClosedError` in whoever still
-    reads, and closes the descriptor, also if the flush has failed or was interrupted.
+    One coroutine reads at a time, and one writes; others wait for their turn, but a line that is there is returned to
+    whoever asks for it.  A read that is interrupted takes nothing: what has arrived is there for the next one.  When a
+    write or flush is interrupted, what has not been written stays in the buffer for the next flush.  `close` flushes;
+    then it raises `ClosedError` in whoever still reads, and closes the descriptor, also if the flush has failed or was
+    interrupted.
 
     A descriptor that was given by number stays blocking if it is, since others may share it, as the shell does the
     terminal.  To read, it is enough to wait until there is something, unless another process takes it first; to write,
@@ -403,16 +449,14 @@ class Stream(Wrapper):
     was in its buffer is lost.
     """
 
-    _nothing: Any = b""
-    _newline: re.Pattern[Any] = re.compile(b"\n")
+    _ends: Any = (b"\n",)  # of lines
 
     def __init__(self, file: Any, own: bool, buffering: int = -1) -> None:
         buffered = not isinstance(file, io.FileIO)
         super().__init__(file.detach() if buffered else file)
         self._size = (buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE) if buffered else 0
         self._read_ahead = buffered
-        self._arrived = self._nothing
-        self._taken = 0  # how much of that has been returned
+        self._arrived = self._nothing  # begins with `_lines`, whose position says how much of it has been returned
         self._unsent = bytearray()
         self._reading = mutex()
         self._writing = mutex()
@@ -429,7 +473,8 @@ class Stream(Wrapper):
             return self.read1(size)
         with self._reading:
             self._check(self.readable(), "read")
-            self._collect(wanted)
+            if len(self._arrived) - self._lines.tell() < wanted:
+                self._collect(wanted)
             return self._take(wanted)
 
     def read1(self, size: int | None = -1, /) -> Any:
@@ -437,44 +482,74 @@ class Stream(Wrapper):
         wanted = inf if size is None or size < 0 else size
         with self._reading:
             self._check(self.readable(), "read")
-            if wanted and not self._arrived:
-                self._arrived = self._receive(wanted)
+            if wanted and self._lines.tell() == len(self._arrived):
+                self._hold(self._receive(wanted))
             return self._take(wanted)
 
     def readline(self, size: int | None = -1, /) -> Any:
         """Return the rest of the line with its end, but at most *size* bytes or characters."""
+        if line := self._lines.readline(size):
+            return line
         wanted = inf if size is None or size < 0 else size
         with self._reading:
             self._check(self.readable(), "read")
-            found = self._newline.search(self._arrived, self._taken)
-            end = found.end() - self._taken if found else self._collect(wanted, self._newline)
-            return self._take(min(end, wanted))
+            self._collect(wanted, True)
+            self._lines = self._buffer(self._arrived[: self._whole(self._arrived)])
+            return self._lines.readline(size) or self._take(wanted)
 
-    def _collect(self, wanted: float, until: re.Pattern[Any] | None = None) -> int:
-        """Wait until *wanted* has arrived, or *until* matches, or the end.  Returns how much is there up to that."""
-        last = self._arrived[self._taken :]
+    def readlines(self, hint: int | None = -1, /) -> list[Any]:
+        """Return the lines up to the end, or until they have *hint* bytes or characters together."""
+        wanted = hint if hint is not None and hint > 0 else inf
+        lines: list[Any] = []
+        with self._reading:
+            try:
+                while wanted > 0 and (line := self.readline()):
+                    lines.append(line)
+                    wanted -= len(line)
+            except BaseException:
+                self._hold(self._nothing.join(lines) + self._left())
+                raise
+        return lines
+
+    def _collect(self, wanted: float, line: bool = False) -> None:
+        """Wait until *wanted* has arrived, or if *line* is true a whole line, or the end."""
+        last = self._take(inf)  # else `__next__` would return meanwhile what belongs to the caller
         parts = [last]
         have = len(last)
         try:
-            while have < wanted and (piece := self._receive(1 if until else wanted - have)):
+            while have < wanted and not (line and self._whole(last)):
+                piece = self._receive(1 if line else wanted - have)
+                if not piece:
+                    break
                 parts.append(piece)
                 have += len(piece)
-                if until:
-                    last = last[-1:] + piece  # an end of line may have two characters
-                    if found := until.search(last):
-                        return have - len(last) + found.end()
+                last = last[-1:] + piece  # an end of line may have two characters
         finally:
-            self._arrived, self._taken = self._nothing.join(parts), 0
-        return have
+            self._hold(self._nothing.join(parts))
+
+    def _whole(self, data: Any) -> int:
+        """Return how much of *data* is whole lines."""
+        return max((at + len(end) for end in self._ends if (at := data.rfind(end)) >= 0), default=0)
+
+    def _left(self) -> Any:
+        """Return what has arrived and was not returned."""
+        return self._arrived[self._lines.tell() :]
+
+    def _hold(self, data: Any) -> None:
+        """Have *data* in the place of that."""
+        self._arrived = data
+        self._lines = self._buffer(self._nothing)
 
     def _take(self, size: float) -> Any:
-        """Return so much of what has arrived."""
-        arrived, begin = self._arrived, self._taken
-        if begin + size >= len(arrived):
-            self._arrived, self._taken = self._nothing, 0
-            return arrived[begin:]
-        self._taken = end = begin + int(size)
-        return arrived[begin:end]
+        """Return so much of it, or all."""
+        begin = self._lines.tell()
+        if begin + size >= len(self._arrived):
+            taken = self._left()
+            self._hold(self._nothing)
+            return taken
+        end = begin + int(size)
+        self._lines.seek(end)
+        return self._arrived[begin:end]
 
     def _receive(self, size: float) -> Any:
         """Wait for what comes next and return it; nothing at the end."""
@@ -521,6 +596,7 @@ class Stream(Wrapper):
             self.flush()
         finally:
             if not self.closed:
+                self._hold(self._left())  # no line is there for `__next__` any more
                 notify_of_close(self.fileno())
                 self._file.close()
 
@@ -548,15 +624,13 @@ class BinaryStream(Stream, io.BufferedIOBase):
         """Return what is there, at least one byte, without taking it; nothing at the end."""
         with self._reading:
             self._check(self.readable(), "read")
-            if not self._arrived:
-                self._arrived = self._receive(inf)
-            return bytes(self._arrived[self._taken :])
+            if self._lines.tell() == len(self._arrived):
+                self._hold(self._receive(inf))
+            return cast("bytes", self._left())
 
 
-class TextStream(Stream, io.TextIOBase):
+class TextStream(Text, Stream, io.TextIOBase):
     """A `Stream` of text."""
-
-    _nothing = ""
 
     encoding: Any = property(lambda self: self._encoding)
     errors: Any = property(lambda self: self._errors)
@@ -565,13 +639,14 @@ class TextStream(Stream, io.TextIOBase):
 
     def __init__(self, file: Any, own: bool, newline: str | None = None, buffering: int = -1) -> None:
         self._encoding, self._errors, self._line_buffering = file.encoding, file.errors, file.line_buffering
+        self._newline = newline if newline is not None else "\n"
+        self._ends = (self._newline,) if self._newline else ("\r", "\n")
         super().__init__(file.detach(), own, buffering)
         self._read_ahead = True
         self._encoder = codecs.getincrementalencoder(self._encoding)(self._errors)
         self._decoder = codecs.getincrementaldecoder(self._encoding)(self._errors)
         if newline in (None, ""):
             self._decoder = io.IncrementalNewlineDecoder(self._decoder, translate=newline is None)
-        self._newline = re.compile("\r\n|\r|\n" if newline == "" else re.escape(newline or "\n"))
         self._linesep = os.linesep if newline is None else newline or "\n"
 
     def _receive(self, size: float) -> Any:

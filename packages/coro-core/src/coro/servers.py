@@ -1,8 +1,8 @@
 """Servers: `StreamServer` accepts connections and gives each of them a coroutine.
 
 Stands on `coro.sockets`, and on `coro.sync` for the count of what runs.  A connection belongs to its coroutine: when
-that has ended, in whatever way, the connection is closed, also if the coroutine was cancelled before it began.
-`at_end` does that, not a wrapper around the handler, which would lie on the stack of every switch.
+that has ended, in whatever way, the connection is closed.  `at_end` does that, since a coroutine that is cancelled
+before it began has no ``finally``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class StreamServer:
             stream socket that listens already, of coro or of the standard library: it belongs to the server from then.
         handler: what serves a connection.  *conn* is a `coro.sock`, with TLS what `wrap_tls` makes of it; *address* is
             that of the other end, as `accept` gives it.  When the handler has returned or failed, *conn* is closed.  A
-            failure goes to the exception notifier, like that of any coroutine, and disturbs nobody else.
+            failure goes to the exception notifier, with a note that names the other end, and disturbs nobody else.
         limit: how many connections may be served at the same time, None for any number.  Those beyond it wait in the
             backlog of the system.
         backlog: how many connections the system lets wait; without meaning for a socket that listens already.
@@ -273,12 +273,11 @@ class StreamServer:
 
     def _accept(self, listener: sock) -> None:
         """Give each connection a coroutine: the body of the acceptor."""
-        serve = self._handler if self._tls is None else self._secure
         while True:
             if self._free is not None:
                 self._free.acquire()
             conn, address = self._next(listener)
-            co = spawn(serve, conn, address, thread_name=self.name)
+            co = spawn(self._serve, conn, address, thread_name=self.name)
             self._connections[co] = conn, address
             self._alive.acquire()
             self.accepted += 1
@@ -306,13 +305,19 @@ class StreamServer:
                 self._pausing = False
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _secure(self, conn: sock, address: Address) -> None:
-        """Make the handshake, then call the handler: the body of a coroutine that serves with TLS."""
-        from .tls import wrap_tls
+    def _serve(self, conn: sock, address: Address) -> None:
+        """Call the handler, with TLS after the handshake: the body of a coroutine that serves a connection."""
+        try:
+            if self._tls is None:
+                self._handler(conn, address)
+                return
+            from .tls import wrap_tls
 
-        assert self._tls is not None
-        with wrap_tls(conn, self._tls, server_side=True, timeout=self._handshake_timeout) as secure:
-            self._handler(secure, address)
+            with wrap_tls(conn, self._tls, server_side=True, timeout=self._handshake_timeout) as secure:
+                self._handler(secure, address)
+        except Exception as exc:
+            exc.add_note(f"connection from {address!r} to {self.name!r} at {self.address!r}")
+            raise
 
     def _ended(self, co: coro) -> None:
         """A handler has ended, or was cancelled before it began."""

@@ -1,0 +1,301 @@
+"""Shows what the time of an operation consists of, step by step: ``python -m benchmarks.floors``.
+
+Each step does what the one before it does, and one thing more; the last steps are coro itself and gevent.  So the
+difference between two lines is the price of one thing, and no library of this kind written in Python can be below the
+lines without which it would not work.  Nothing of coro is used before the step that bears its name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from . import tables
+from .stats import quartiles, ratios
+
+REPEATS = 5  # of which the best counts
+TIMES = 100_000
+
+Step = Callable[[int], float]  # does something so many times; returns the seconds that one took
+
+
+def timed(function: Callable[[], object], times: int) -> float:
+    begin = time.perf_counter()
+    function()
+    return (time.perf_counter() - begin) / times
+
+
+# -- a switch between two that are runnable --------------------------------------------------------------------------
+
+
+def in_a_ring(times: int, give_way: Callable[[Any, Any], Callable[[], object]]) -> float:
+    """Two greenlets, each of which calls what *give_way* makes for it and for the other one."""
+    from greenlet import greenlet
+
+    switches: list[Any] = []
+
+    def body(number: int) -> None:
+        call = give_way(switches[number], switches[1 - number])
+        for _ in range(times // 2):
+            call()
+
+    switches += [greenlet(lambda: body(0)).switch, greenlet(lambda: body(1)).switch]
+    return timed(switches[0], times)
+
+
+def switch_only(times: int) -> float:
+    return in_a_ring(times, lambda mine, other: other)
+
+
+def switch_in_function(times: int) -> float:
+    def make(mine: Any, other: Any) -> Callable[[], object]:
+        def give_way() -> None:
+            other()
+
+        return give_way
+
+    return in_a_ring(times, make)
+
+
+def switch_by_queue(times: int) -> float:
+    ready: deque[Any] = deque()
+
+    def make(mine: Any, other: Any) -> Callable[[], object]:
+        if not ready:
+            ready.append(other)  # which begins after this one has parked
+
+        def give_way() -> None:
+            ready.append(mine)
+            ready.popleft()()
+
+        return give_way
+
+    return in_a_ring(times, make)
+
+
+class Scheduler:
+    """What each thread must have one of."""
+
+    __slots__ = ("current", "ready")
+
+    def __init__(self) -> None:
+        self.ready: deque[Any] = deque()
+        self.current: Coroutine | None = None
+
+
+class Coroutine:
+    __slots__ = ("pending", "resume", "scheduled")
+
+    def __init__(self, resume: Any) -> None:
+        self.resume = resume
+        self.scheduled = False
+        self.pending: BaseException | None = None
+
+
+def switch_in_any_thread(times: int) -> float:
+    from greenlet import getcurrent, greenlet
+
+    class Worker(greenlet):
+        __slots__ = ("scheduler",)
+
+    scheduler = Scheduler()
+    coroutines: list[Coroutine] = []
+
+    def give_way() -> None:
+        scheduler = getcurrent().scheduler
+        me = scheduler.current
+        scheduler.ready.append(me.resume)
+        me.scheduled = True
+        scheduler.ready.popleft()()
+        scheduler.current = me
+        me.scheduled = False
+        if me.pending is not None:
+            raise me.pending
+
+    def body(number: int) -> None:
+        scheduler.current = coroutines[number]
+        if not number:
+            scheduler.ready.append(coroutines[1].resume)
+        for _ in range(times // 2):
+            give_way()
+
+    workers = [Worker(lambda: body(0)), Worker(lambda: body(1))]
+    for worker in workers:
+        worker.scheduler = scheduler
+        coroutines.append(Coroutine(worker.switch))
+    return timed(workers[0].switch, times)
+
+
+def yields(run: Callable[..., Any], spawn: Callable[..., Any], give_way: Callable[[], object], times: int) -> float:
+    def body() -> None:
+        for _ in range(times // 2):
+            give_way()
+
+    def main() -> float:
+        tasks = [spawn(body), spawn(body)]
+        return timed(lambda: [task.join() for task in tasks], times)
+
+    return float(run(main))
+
+
+def switch_of_coro(times: int) -> float:
+    import coro
+
+    return yields(coro.run, coro.spawn, coro.yield_slice, times)
+
+
+def switch_of_gevent(times: int) -> float:
+    import gevent
+
+    return yields(lambda main: gevent.spawn(main).get(), gevent.spawn, gevent.sleep, times)
+
+
+# -- a trivial call under a timeout ----------------------------------------------------------------------------------
+
+
+def nothing() -> None:
+    pass
+
+
+def calls(with_timeout: Callable[..., object], times: int) -> float:
+    def body() -> None:
+        for _ in range(times):
+            with_timeout(30, nothing)
+
+    return timed(body, times)
+
+
+def timeout_call_only(times: int) -> float:
+    def with_timeout(delta: float, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> object:
+        return function()
+
+    return calls(with_timeout, times)
+
+
+def timeout_and_clock(times: int) -> float:
+    monotonic = time.monotonic
+
+    def with_timeout(delta: float, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> object:
+        monotonic()
+        return function()
+
+    return calls(with_timeout, times)
+
+
+def timeout_noted(times: int) -> float:
+    monotonic, noted = time.monotonic, []
+
+    def with_timeout(delta: float, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> object:
+        ours = [None, monotonic() + delta]
+        noted.append(ours)
+        try:
+            return function(*args, **kwargs) if args or kwargs else function()
+        finally:
+            if noted and noted[-1] is ours:
+                noted.pop()
+
+    return calls(with_timeout, times)
+
+
+def timeout_in_any_thread(times: int) -> float:
+    from greenlet import getcurrent, greenlet
+
+    class Worker(greenlet):
+        __slots__ = ("noted",)
+
+    monotonic = time.monotonic
+
+    def with_timeout(delta: float, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> object:
+        worker = getcurrent()
+        noted = worker.noted
+        ours = [worker, monotonic() + delta]
+        noted.append(ours)
+        try:
+            return function(*args, **kwargs) if args or kwargs else function()
+        finally:
+            if noted and noted[-1] is ours:
+                noted.pop()
+
+    worker = Worker(lambda: calls(with_timeout, times))
+    worker.noted = []
+    return float(worker.switch())
+
+
+def timeout_of_coro(times: int) -> float:
+    import coro
+
+    return float(coro.run(calls, coro.with_timeout, times))
+
+
+def timeout_of_gevent(times: int) -> float:
+    import gevent
+
+    return float(gevent.spawn(calls, gevent.with_timeout, times).get())
+
+
+OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
+    "A switch between two coroutines that are runnable": {
+        "switch-only": ("greenlet.switch, nothing else", switch_only),
+        "switch-function": ("called from a Python function", switch_in_function),
+        "switch-queue": ("a deque says who is next", switch_by_queue),
+        "switch-thread": ("found by thread; may be interrupted, is never scheduled twice", switch_in_any_thread),
+        "switch-coro": ("coro.yield_slice", switch_of_coro),
+        "switch-gevent": ("gevent.sleep(0)", switch_of_gevent),
+    },
+    "A trivial call under a timeout": {
+        "timeout-call": ("a function that calls a function", timeout_call_only),
+        "timeout-clock": ("and reads the clock", timeout_and_clock),
+        "timeout-noted": ("and notes the deadline, and forgets it in any case", timeout_noted),
+        "timeout-thread": ("found by thread", timeout_in_any_thread),
+        "timeout-coro": ("coro.with_timeout", timeout_of_coro),
+        "timeout-gevent": ("gevent.with_timeout", timeout_of_gevent),
+    },
+}
+STEPS = {name: step for steps in OPERATIONS.values() for name, (_, step) in steps.items()}
+
+
+def table(title: str, times: dict[str, list[float]]) -> str:
+    """The steps of one operation in Markdown, with what each takes of gevent's time."""
+    steps = OPERATIONS[title]
+    *_, gevent = steps
+    lines = [f"| {title} | time | of gevent's |", "|---|---|---|"]
+    for name, (what, _) in steps.items():
+        lines.append(
+            f"| {what} | {tables.amount(quartiles(times[name]).median, 's')} "
+            f"| {tables.scatter(quartiles(ratios(times[name], times[gevent])))} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.floors", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="how many (default: 7)")
+    parser.add_argument("--step", choices=STEPS, help="run one step in this process, and print its seconds")
+    args = parser.parse_args()
+    if args.step:
+        print(min(STEPS[args.step](TIMES) for _ in range(REPEATS)), flush=True)
+        os._exit(0)  # the greenlets of a ring are parked for ever
+    times: dict[str, list[float]] = {name: [] for name in STEPS}
+    names = list(STEPS)
+    for number in range(args.rounds):
+        print(f"\rround {number + 1} of {args.rounds}", end="", file=sys.stderr, flush=True)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.floors", "--step", name], capture_output=True, text=True
+            )
+            if done.returncode:
+                sys.exit(f"\n{name} failed: {done.stderr.strip()}")
+            times[name].append(float(done.stdout))
+    print(file=sys.stderr)
+    print(f"CPython {sys.version.split()[0]}; medians of {args.rounds} interleaved rounds.\n")
+    print("\n\n".join(table(title, times) for title in OPERATIONS))
+
+
+if __name__ == "__main__":
+    main()
