@@ -1,9 +1,9 @@
 """Latency warnings: say which coroutine has kept the CPU for too long.
 
 Stands on the ready queue of `coro.kernel`.  A clock read at each switch would cost a tenth of it.  Instead a thread
-looks at each running loop some forty times a second, notes which coroutine runs, and slips an entry in front of the
+looks at each running loop twenty times a second, notes which coroutine runs, and slips an entry in front of the
 ready queue.  Whoever parks next calls that entry: if it is met late, the noted coroutine has run all the time since.
-So the warning is exact to a few hundredths of a second, it comes also when the coroutine ended in that run (D-36), and
+So the warning is exact to five hundredths of a second, it comes also when the coroutine ended in that run (D-36), and
 a switch costs nothing.  What a library in C does without giving up the GIL counts too: the thread then comes late
 itself, and takes the time at which it should have come.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["set_latency_warning", "watch"]
 
 UNIT: Final = 0.2  # seconds: Shrapnel's threshold for factor 1
-PERIOD: Final = 0.025  # seconds between two looks
+PERIOD: Final = 0.05  # seconds between two looks
 
 _factor = 1
 
