@@ -41,6 +41,7 @@ __all__ = [
 T = TypeVar("T")
 Box = list[Any]
 
+ONE: Final = 1  # to tell the usual number of units from what must be looked at, among it True and 1.0
 MOST_NAMES: Final = 10  # of waiters in a repr
 
 
@@ -129,7 +130,7 @@ class semaphore:
 
     def acquire(self, n: int = 1) -> None:
         """Take *n* units, waiting until so many are free and all that came before have theirs."""
-        if type(n) is not int or n < 0:
+        if n is not ONE:
             check_count(n, "a number of units")
         waiting = self._waiting
         avail = self.avail
@@ -177,14 +178,17 @@ class semaphore:
 
     def release(self, n: int = 1) -> None:
         """Give back *n* units.  They go to the waiters at once, as far as they suffice."""
-        if type(n) is not int or n < 0:
+        if n is not ONE:
             check_count(n, "a number of units")
         avail = self.avail + n
         waiting = self._waiting
-        if waiting and waiting[0][0]._kernel.current is None:
-            check_waker(waiting[0][0])
         while waiting:
             co, need = box = waiting.popleft()
+            kernel = co._kernel
+            if kernel.current is None:
+                waiting.appendleft(box)
+                check_waker(co)
+                waiting.popleft()
             if co._pending is None and not co._dead:
                 if need > avail:
                     waiting.appendleft(box)
@@ -192,7 +196,7 @@ class semaphore:
                 avail -= need
                 box[1] = 0
                 if not co._scheduled:
-                    co._kernel.ready.append(co._resume)
+                    kernel.ready.append(co._resume)
                     co._scheduled = READY
         self.avail = avail
 
