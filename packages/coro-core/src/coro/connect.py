@@ -152,17 +152,18 @@ def create_connection(address: Address, timeout: float | None = None, source_add
             kernel.park(me)
         if winner:
             return winner.pop()
+        numbers = {exc.errno for exc in errors if isinstance(exc, OSError)}
+        raise OSError(
+            numbers.pop() if len(numbers) == 1 else None,
+            f"none of the {len(errors)} addresses of {host!r} can be connected to",
+        ) from ExceptionGroup(f"connecting to {host}:{port}", errors)
     finally:
         waiting = False
         for co in attempts:
             co.shutdown()
         for new in winner:  # interrupted just then
             new.close()
-    numbers = {exc.errno for exc in errors if isinstance(exc, OSError)}
-    raise OSError(
-        numbers.pop() if len(numbers) == 1 else None,
-        f"none of the {len(errors)} addresses of {host!r} can be connected to",
-    ) from ExceptionGroup(f"connecting to {host}:{port}", errors)
+        errors.clear()  # their tracebacks hold it
 
 
 def connected(family: int, address: Address, source_address: Address | None) -> sock:

@@ -271,7 +271,10 @@ class Pool(Children):
         results: dict[int, T] = {}
         with closing(self._each(fun, zip(iterable, *iterables, strict=False))) as ended:
             for number, co in ended:
-                results[number] = co.result()
+                try:
+                    results[number] = co.result()
+                finally:
+                    del co  # it holds its error, whose traceback holds this frame
         return [results[number] for number in range(len(results))]
 
     def imap_unordered(
@@ -301,7 +304,11 @@ class Pool(Children):
     def _results(self, fun: Callable[..., T], items: Iterator[tuple[Any, ...]]) -> Iterator[T]:
         with closing(self._each(fun, items)) as ended:
             for _, co in ended:
-                yield co.result()
+                try:
+                    value = co.result()
+                finally:
+                    del co  # as in map
+                yield value
 
     def _each(self, fun: Callable[..., Any], items: Iterator[tuple[Any, ...]]) -> Any:
         """Spawn a call for each item and yield (number of the item, coroutine) as they end."""

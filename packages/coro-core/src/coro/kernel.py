@@ -383,9 +383,8 @@ class Kernel:
         try:
             if isinstance(exc, type):
                 exc = exc()
-            assert exc is not None
             self.settled = exc
-            raise exc.with_traceback(None)  # may be raised in many: its traceback must not pile up (D-55)
+            raise exc.with_traceback(None)  # type: ignore[union-attr]  # may be raised in many: its traceback must not pile up (D-55)
         finally:
             del exc  # it knows this frame by its traceback
 
@@ -585,7 +584,12 @@ class Kernel:
         self.poller.arm(wake_read.fileno(), READ)  # type: ignore[union-attr]
         inbox = self.inbox
         for _ in range(len(inbox)):  # not those that come meanwhile: threads that keep calling must starve nobody
-            inbox.popleft()()
+            entry = inbox.popleft()
+            try:
+                entry()
+            except (RecursionError, MemoryError):  # in a stack that is full: the hub tries again
+                inbox.appendleft(entry)
+                raise
         if self.on_wake is not None:
             self.on_wake()
 
@@ -871,9 +875,9 @@ def this_kernel() -> Kernel:
 def calling() -> tuple[Kernel, coro]:
     """Return the kernel and the coroutine that the caller runs in, be it in a greenlet of its own on top of it."""
     kernel = _thread.kernel
-    if kernel is None:
+    if kernel is None or kernel.current is None:
         outside()
-    return kernel, kernel.running_coroutine()
+    return kernel, kernel.current
 
 
 def outside() -> NoReturn:

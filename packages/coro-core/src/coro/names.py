@@ -24,7 +24,7 @@ from .oserrors import mapped
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from .threads import ThreadPool
+    from .threads import DaemonPool
 
 __all__ = ["Resolver", "ThreadResolver", "get_resolver", "getaddrinfo", "getnameinfo", "set_resolver"]
 
@@ -59,6 +59,8 @@ class Query:
 class ThreadResolver:
     """The resolver of the system, asked in threads.  The default.
 
+    A look-up that hangs holds up neither a loop nor the exit of the process.
+
     Args:
         limit: how many threads there may be, and by that how many names are looked up at a time; 4 unless given.
 
@@ -71,7 +73,7 @@ class ThreadResolver:
         if limit < 1:
             raise ValueError(f"there must be at least 1 thread, not {limit}")
         self.limit: Final = limit
-        self._pool: ThreadPool | None = None  # made by the first query: its import takes milliseconds
+        self._pool: DaemonPool | None = None  # made by the first query: its import takes milliseconds
         self._forget()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
@@ -107,15 +109,15 @@ class ThreadResolver:
             if this_kernel().running:
                 raise
             return call(*args)
-        from .threads import ThreadPool, block_until_done
+        from .threads import DaemonPool, block_until_done
 
         key = (call, args)
         with self._lock:
             query = self._queries.get(key)
             if self._pool is None:
-                self._pool = ThreadPool("coro-names", self.limit)
+                self._pool = DaemonPool("coro-names", self.limit)
             if query is None:
-                query = self._queries[key] = Query(self._pool.submit(call, args, {}))
+                query = self._queries[key] = Query(self._pool.submit(call, *args))
                 query.future.add_done_callback(lambda future: self._queries.pop(key, None))
             query.waiting += 1
         try:
@@ -127,6 +129,7 @@ class ThreadResolver:
                 raise error
             return query.future.result()  # type: ignore[no-any-return]
         finally:
+            error = None  # its traceback holds this frame
             with self._lock:
                 query.waiting -= 1
                 if not query.waiting:
@@ -197,12 +200,10 @@ def getaddrinfo(
     checked_name(host)
     resolver = _resolver
     ask = getattr(resolver, "getaddrinfo", None)
-    if ask is not None:
-        return ask(host, port, family, type, proto, flags)  # type: ignore[no-any-return]
-    found: list[Any] = []
+    found: list[Any] = [] if ask is None else ask(host, port, family, type, proto, flags)
     errors: list[Exception] = []
     for version, resolve in ((socket.AF_INET6, resolver.resolve_ipv6), (socket.AF_INET, resolver.resolve_ipv4)):
-        if family in (socket.AF_UNSPEC, version):
+        if ask is None and family in (socket.AF_UNSPEC, version):
             try:
                 answer = resolve(host) or ()
                 for address in [answer] if isinstance(answer, (str, bytes)) else answer:
@@ -243,7 +244,7 @@ def getnameinfo(sockaddr: Address, flags: int = 0) -> tuple[str, str]:
 def is_literal(domain: int, host: str) -> bool:
     """Whether *host* is an address of the family *domain*, not a name."""
     try:
-        socket.inet_pton(domain, host.partition("%")[0])
+        socket.inet_pton(domain, host.partition("%")[0] if domain == socket.AF_INET6 else host)
     except (OSError, ValueError):
         return False
     return True

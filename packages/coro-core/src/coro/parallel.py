@@ -28,8 +28,8 @@ def in_parallel(fun_arg_list: Iterable[Sequence[Any]], *, cancel: bool = True) -
         fun_arg_list: pairs ``(function, arguments)`` or triples ``(function, arguments, keyword_arguments)``, where
             the arguments are any iterable and the keyword arguments a mapping.
         cancel: what becomes of the coroutines when the caller is interrupted, by a timeout or a shutdown.  True: they
-            are shut down, and have ended before the interruption goes on.  False: they run on, and their results are
-            dropped.
+            are shut down, and have ended before the interruption goes on; a second one does not wait for them.  False:
+            they run on, and their results are dropped.
 
     Returns the results in the order of the input; ``[]`` for nothing to do.
 

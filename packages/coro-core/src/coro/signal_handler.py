@@ -83,10 +83,11 @@ def unregister(signum: int) -> bool:
     Handlers that are running go on.  Raises as `register` does.
     """
     signum = check(signum)
-    if _registered.pop(signum, None) is None:
+    if signum not in _registered:
         return False
     if signum in taken:
         put_back(this_kernel(), signum)
+    del _registered[signum]
     return True
 
 
@@ -129,11 +130,12 @@ def install(kernel: Kernel, signum: int) -> None:
 
 
 def put_back(kernel: Kernel, signum: int) -> None:
-    old = taken.pop(signum)
-    if kernel.running:  # else it counts nothing any more
-        kernel.externals -= 1
     if signal.getsignal(signum) is note:  # else the program has set another one meanwhile
+        old = taken[signum]
         signal.signal(signum, signal.SIG_DFL if old is None else old)  # None: not set by Python, hence lost
+    del taken[signum]  # last: the calls above fail on a full stack
+    if kernel.externals:  # the end of a loop has set it to 0; a loop that could not begin has not
+        kernel.externals -= 1
 
 
 def note(signum: int, frame: FrameType | None) -> None:
@@ -146,10 +148,10 @@ def note(signum: int, frame: FrameType | None) -> None:
 def deliver(kernel: Kernel) -> None:
     """Make the coroutines for the signals that have come: called in the poll."""
     while _arrived:
-        signum = _arrived.popleft()
+        signum = _arrived[0]
         registration = _registered.get(signum)
-        if registration is None:  # unregistered meanwhile
-            continue
-        if registration.once_only:
-            unregister(signum)
-        kernel.launch(coro(kernel, registration.handler, (signum,), None, None, registration.context.copy()))
+        if registration is not None:  # else unregistered meanwhile
+            if registration.once_only:
+                unregister(signum)
+            kernel.launch(coro(kernel, registration.handler, (signum,), None, None, registration.context.copy()))
+        _arrived.popleft()  # last: if the stack is full the hub tries again

@@ -163,6 +163,7 @@ class sock(Transfers):
     def _open(self, fd: int) -> None:
         self._kernel: Kernel | None = None  # that has the descriptor in its table
         self._closer: coro | None = None
+        self._sender = None
         self._entry = Descriptor(fd, owned=True)
         self._entry.writable = True
         self.fd = self.orig_fd = fd
@@ -227,7 +228,9 @@ class sock(Transfers):
 
     def _wait(self, kernel: Kernel, co: coro, mask: int) -> None:
         """Park *co* until the poller says that the descriptor is ready for *mask*.  (`recv` spells this out.)"""
-        entry = self._arm(kernel, co, mask)
+        entry = self._entry
+        if entry.kernel is not kernel:
+            entry = self._arm(kernel, co, mask)
         try:
             kernel.waiting.add(co)
             if mask == READ:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import partial
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -288,6 +289,59 @@ class ThreadPool:
         finally:
             future.cancel()
             del future  # else an exception, its traceback, this frame and the future would hold each other
+
+
+class DaemonPool:
+    """Threads for calls that may hang, at most *limit* of them: not even a call that is under way holds up the exit.
+
+    Otherwise like `ThreadPool`.
+    """
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limit = limit
+        self._forget()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """Begin anew, as `ThreadPool._forget`."""
+        self._lock = threading.Lock()  # held to count
+        self._threads = self._unfinished = 0  # the calls that are queued or under way
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+
+    def submit(self, fn: Callable[..., T], *args: Any) -> Future[T]:
+        """Queue a call, which will see a copy of the caller's context variables.  RuntimeError if no thread begins."""
+        future: Future[T] = Future()
+        with self._lock:
+            if self._unfinished >= self._threads < self.limit:
+                try:
+                    threading.Thread(target=self._work, name=self.name, daemon=True).start()
+                    self._threads += 1
+                except RuntimeError:  # the system has none left: those that there are must do
+                    if not self._threads:
+                        raise
+            self._unfinished += 1
+        self._calls.put((future, partial(copy_context().run, fn, *args)))
+        return future
+
+    def _work(self) -> None:
+        """Make calls for ever: the body of a thread."""
+        while True:
+            future, call = self._calls.get()
+            begins = future.set_running_or_notify_cancel()
+            value = error = None
+            try:
+                value = call() if begins else None
+            except BaseException as exc:
+                error = exc
+            with self._lock:  # first: whoever is told may submit the next call
+                self._unfinished -= 1
+            if error is not None:
+                future.set_exception(error)
+            elif begins:
+                future.set_result(value)
+            del future, call, value, error  # nothing is kept while there is nothing to do
 
 
 _pool: Final = ThreadPool("coro-thread")

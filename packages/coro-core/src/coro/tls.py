@@ -21,7 +21,7 @@ import errno
 import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from socket import SHUT_RDWR, SHUT_WR, SOCK_STREAM
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, cast, overload
@@ -34,6 +34,7 @@ from .locks import mutex
 from .names import Address, host_of
 from .sockets import sock
 from .timeouts import check_seconds, with_timeout
+from .transfers import check_room
 from .verbs import current, spawn
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class tls_sock:
         "_ahead",
         "_closer",
         "_cut",
+        "_ending",
+        "_failed",
         "_fed",
         "_in",
         "_in_lock",
@@ -93,8 +96,10 @@ class tls_sock:
         self._in_lock = mutex()  # held by whoever brings ciphertext in
         self._out_lock = mutex()  # held by whoever sends ciphertext and waits for it
         self._fed = 0  # how often some was brought in
-        self._unsent = memoryview(b"")  # taken out of _out, and next to leave
+        self._unsent: bytes | memoryview = b""  # taken out of _out, and next to leave
         self._ahead = b""  # decrypted already, by shutdown
+        self._ending = False  # a direction has ended or failed: ssl is to be asked even where no ciphertext is left
+        self._failed = False  # an error has ended reading
         self._reader: coro | None = None
         self._writer: coro | None = None
         self._cut = False  # a write was left in the middle
@@ -114,18 +119,20 @@ class tls_sock:
                     self._in.write(data)
                 else:
                     self._in.write_eof()
+                    self._ending = True
 
-    def _drain(self, send: Callable[[memoryview], int]) -> None:
+    def _drain(self, send: Callable[..., int], *args: Any) -> None:
         """Send all ciphertext that there is or comes meanwhile, by *send*, which takes a part and tells how much."""
         while self._unsent or self._out.pending:
             if not self._unsent:
-                self._unsent = memoryview(self._out.read())
-            self._unsent = self._unsent[send(self._unsent) :]
+                self._unsent = self._out.read()
+            sent = send(*args, self._unsent)
+            self._unsent = memoryview(self._unsent)[sent:] if sent < len(self._unsent) else b""
 
     def _flush(self) -> None:
         """Send all ciphertext, waiting as often as it takes."""
         with self._out_lock:
-            self._drain(partial(self._sock._attempt, WRITE, self._sock._send))
+            self._drain(self._sock._attempt, WRITE, self._sock._send)
 
     def _push(self) -> bool:
         """Send as much ciphertext as goes without waiting.  Returns whether that was all."""
@@ -173,18 +180,26 @@ class tls_sock:
 
     def _decrypt(self, size: int, *into: Any) -> Any:
         """Return at most *size* bytes of data, or how many were put *into* a buffer; None if ciphertext is missing."""
+        if not (self._in.pending or self._ending or self.ssl_object.pending()):
+            return None  # which ssl would say by an exception: a tenth of what a request costs
         try:
-            return self.ssl_object.read(size, *into)
+            data: Any = self.ssl_object.read(size, *into)
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLZeroReturnError:  # what it says instead of b"" once we have sent close_notify, too
-            return 0 if into else b""
+            data = 0 if into else b""
         except ssl.SSLEOFError:
             raise self._cut_off() from None
         except ssl.SSLError as exc:
+            self._ending = self._failed = True
             self._push()  # the alert
             exc.add_note(f"while {current()!r} read from {self!r}")
             raise
+        if not data:
+            self._ending = True
+            if self._failed:  # ssl takes a fatal alert for the end
+                raise self._cut_off()
+        return data
 
     def _read(self, size: int, *into: memoryview) -> Any:
         """Like `_decrypt`, but wait for what is missing."""
@@ -239,8 +254,7 @@ class tls_sock:
 
     def _read_into(self, buffer: WriteableBuffer, nbytes: int = 0) -> int:
         with memoryview(buffer) as view, view.cast("B") as target:
-            if nbytes < 0 or nbytes > target.nbytes:
-                raise ValueError(f"cannot receive {nbytes} bytes into a buffer of {target.nbytes}")
+            check_room(nbytes, target)
             with target[: nbytes or target.nbytes] as part:
                 return self._read(part.nbytes, part) if part.nbytes else 0
 
@@ -370,7 +384,7 @@ class tls_sock:
             return
         while data := self._decrypt(BUFFER):
             self._ahead += data
-        self._said_goodbye = True
+        self._said_goodbye = self._ending = True
         with suppress(ssl.SSLWantReadError):
             self.ssl_object.unwrap()
 
@@ -531,9 +545,9 @@ class Share:
         self.fileno = tls.fileno
         self.recv_into = tls._read_into
         self.send = tls._write
-        self._send_part = tls._write_part
         self._check_open = tls._check_open
         self._tls: tls_sock | None = tls
+        self._wrote = False
 
     def dup(self) -> Share:
         """Begin to keep it open: what `sock.makefile` calls when its arguments are in order."""
@@ -542,10 +556,21 @@ class Share:
         self._tls._users += 1
         return self
 
+    def _send_part(self, data: ReadableBuffer) -> int:
+        assert self._tls is not None
+        self._wrote = True
+        return self._tls._write_part(data)
+
     def close(self) -> None:
+        """Wait until all that was written has left.  Without that, do not: the garbage collector closes files too."""
         tls, self._tls = self._tls, None
         if tls is not None:
-            tls._leave(wait=False)  # the garbage collector closes files too, and must not wait
+            wait = self._wrote and current() is not MAIN
+            try:
+                if wait:
+                    tls._flush()
+            finally:
+                tls._leave(wait)
 
 
 # -- making connections ----------------------------------------------------------------------------------------------

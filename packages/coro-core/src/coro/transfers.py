@@ -36,8 +36,9 @@ MOST_BUFFERS: Final = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in getattr(os, "s
 class Transfers:
     """The methods of a socket that are made of others."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_sender", "_stream")
 
+    _sender: Address  # of the last datagram: to answer it needs no look at the address
     _stream: bool  # a short read means that nothing is left
 
     if TYPE_CHECKING:  # what `sock` has
@@ -84,7 +85,10 @@ class Transfers:
 
     def recvfrom(self, size: int, flags: int = 0) -> tuple[bytes, Address]:
         """Like `recv`, for one datagram; returns it and the address of its sender."""
-        return self._attempt(READ, self._std().recvfrom, message_size(size), flags)
+        std = self._socket or self._std()
+        found = self._attempt(READ, std.recvfrom, message_size(size), flags)
+        self._sender = found[1]
+        return found
 
     def recvfrom_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Address]:
         """Like `recv_into`, for one datagram; returns how many bytes it has and the address of its sender."""
@@ -163,8 +167,10 @@ class Transfers:
 
     def sendto(self, data: ReadableBuffer, address: Address, flags: int = 0) -> int:
         """Send one datagram to *address*, whose host may be a name.  Returns how many bytes were sent."""
-        address = self._resolved(address)
-        return self._attempt(WRITE, self._std().sendto, data, flags, address)
+        if address is not self._sender:
+            address = self._resolved(address)
+        std = self._socket or self._std()
+        return self._attempt(WRITE, std.sendto, data, flags, address)
 
     def sendmsg(
         self,
@@ -335,11 +341,15 @@ class SocketIO(io.RawIOBase):
         return "w" in self.mode
 
     def readinto(self, buffer: WriteableBuffer) -> int:
+        if self.closed:
+            raise ValueError("cannot read from a file of a socket that is closed")
         if not self.readable():
             raise io.UnsupportedOperation("this file of a socket is for writing only")
         return self._sock.recv_into(buffer)
 
     def write(self, data: ReadableBuffer) -> int:
+        if self.closed:
+            raise ValueError("cannot write to a file of a socket that is closed")
         if not self.writable():
             raise io.UnsupportedOperation("this file of a socket is for reading only")
         return self._send(data)
