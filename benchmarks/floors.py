@@ -20,7 +20,6 @@ from . import tables
 from .stats import quartiles, ratios
 
 REPEATS = 5  # of which the best counts
-TIMES = 100_000
 
 Step = Callable[[int], float]  # does something so many times; returns the seconds that one took
 
@@ -39,14 +38,18 @@ def in_a_ring(times: int, give_way: Callable[[Any, Any], Callable[[], object]]) 
     from greenlet import greenlet
 
     switches: list[Any] = []
+    through: list[int] = []
 
     def body(number: int) -> None:
         call = give_way(switches[number], switches[1 - number])
         for _ in range(times // 2):
             call()
+        through.append(number)
 
     switches += [greenlet(lambda: body(0)).switch, greenlet(lambda: body(1)).switch]
-    return timed(switches[0], times)
+    spent = timed(switches[0], times)
+    assert through == [0], "the first to begin is the first to be through"
+    return spent
 
 
 def switch_only(times: int) -> float:
@@ -106,6 +109,7 @@ def switch_in_any_thread(times: int) -> float:
 
     scheduler = Scheduler()
     coroutines: list[Coroutine] = []
+    through: list[int] = []
 
     def give_way() -> None:
         scheduler = getcurrent().scheduler
@@ -124,12 +128,15 @@ def switch_in_any_thread(times: int) -> float:
             scheduler.ready.append(coroutines[1].resume)
         for _ in range(times // 2):
             give_way()
+        through.append(number)
 
     workers = [Worker(lambda: body(0)), Worker(lambda: body(1))]
     for worker in workers:
         worker.scheduler = scheduler
         coroutines.append(Coroutine(worker.switch))
-    return timed(workers[0].switch, times)
+    spent = timed(workers[0].switch, times)
+    assert through == [0], "the first to begin is the first to be through"
+    return spent
 
 
 def yields(run: Callable[..., Any], spawn: Callable[..., Any], give_way: Callable[[], object], times: int) -> float:
@@ -276,19 +283,19 @@ def table(title: str, times: dict[str, list[float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floors", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=7, help="how many (default: 7)")
+    parser.add_argument("--times", type=int, default=100_000, help="operations in each measurement (default: 100000)")
     parser.add_argument("--step", choices=STEPS, help="run one step in this process, and print its seconds")
     args = parser.parse_args()
     if args.step:
-        print(min(STEPS[args.step](TIMES) for _ in range(REPEATS)), flush=True)
+        print(min(STEPS[args.step](args.times) for _ in range(REPEATS)), flush=True)
         os._exit(0)  # the greenlets of a ring are parked for ever
     times: dict[str, list[float]] = {name: [] for name in STEPS}
     names = list(STEPS)
     for number in range(args.rounds):
         print(f"\rround {number + 1} of {args.rounds}", end="", file=sys.stderr, flush=True)
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.floors", "--step", name], capture_output=True, text=True
-            )
+            command = [sys.executable, "-m", "benchmarks.floors", "--times", str(args.times), "--step", name]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(f"\n{name} failed: {done.stderr.strip()}")
             times[name].append(float(done.stdout))

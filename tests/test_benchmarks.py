@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the suite is no package that anybody installs
 
-from benchmarks import compare, echo, native, plots, stats, suite, syscalls, tables  # noqa: E402
+from benchmarks import compare, echo, floors, native, plots, stats, suite, syscalls, tables  # noqa: E402
 from benchmarks.__main__ import main, parse  # noqa: E402
 from benchmarks.cells import CELLS, COROUTINES, ENTRANTS, GROUPS, chosen, missing, shrunk  # noqa: E402
 
@@ -649,6 +649,34 @@ def test_an_echo_costs_one_recv_and_one_send(poller: str, monkeypatch: pytest.Mo
     assert found["send"] == pytest.approx(1, abs=0.1)
     assert abs(found["EAGAIN"]) < 0.1
     assert abs(found["epoll_ctl"]) < 0.1
+
+
+# -- floors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", floors.STEPS)
+def test_each_step_of_a_floor_runs(step: str) -> None:
+    """In a process of its own, which prints how long one operation takes."""
+    if step.endswith("-gevent"):
+        pytest.importorskip("gevent", reason="the last step is gevent, which is not installed")
+    command = [sys.executable, "-m", "benchmarks.floors", "--times", "100", "--step", step]
+
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) < 0.1
+
+
+def test_the_table_of_a_floor() -> None:
+    """A line for each step, with the share of what gevent takes, round by round."""
+    title, steps = next(iter(floors.OPERATIONS.items()))
+    times = {name: [1e-7 * number, 2e-7 * number] for number, name in enumerate(steps, 1)}
+
+    lines = floors.table(title, times).splitlines()
+
+    assert len(lines) == 2 + len(steps)
+    assert lines[2] == "| greenlet.switch, nothing else | 150 ns | **0.17** [0.17, 0.17] |"
+    assert lines[-1] == "| gevent.sleep(0) | 900 ns | **1.00** [1.00, 1.00] |"
 
 
 # -- the command line ------------------------------------------------------------------------------------------------
