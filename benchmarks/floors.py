@@ -8,6 +8,7 @@ lines without which it would not work.  Nothing of coro is used before the step 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -246,6 +247,208 @@ def timeout_of_gevent(times: int) -> float:
     return float(gevent.spawn(calls, gevent.with_timeout, times).get())
 
 
+# -- spawn and finish, a hundred at a time -----------------------------------------------------------------------------
+
+
+class Plain:
+    """What a coroutine object must hold at least: what to call, with what, where it parks, and what came of it."""
+
+    __slots__ = ("args", "context", "dead", "fun", "id", "joiners", "kwargs", "name", "resume", "value")
+
+    id: int
+
+
+def make(fun: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Plain:
+    co = object.__new__(Plain)
+    co.fun = fun
+    co.args = args
+    co.kwargs = kwargs
+    co.dead = False
+    co.context = co.joiners = co.name = co.resume = co.value = None
+    return co
+
+
+def in_batches(times: int, spawn: Callable[..., object], run: Callable[[], object]) -> float:
+    """Time *spawn*, and *run*, which runs what it has made."""
+    done: list[None] = []
+
+    def body() -> None:
+        done.append(None)
+
+    def main() -> None:
+        for _ in range(times // 100):
+            for _ in range(100):
+                spawn(body)
+            run()
+
+    spent = timed(main, times)
+    assert len(done) == times // 100 * 100
+    return spent
+
+
+def spawn_call_only(times: int) -> float:
+    newborn: deque[Callable[[], object]] = deque()
+
+    def spawn(fun: Callable[..., object], /, *args: Any, **kwargs: Any) -> None:
+        newborn.append(fun)
+
+    def run() -> None:
+        while newborn:
+            newborn.popleft()()
+
+    return in_batches(times, spawn, run)
+
+
+def run_plain(newborn: deque[Plain], living: dict[int, Plain] | None = None) -> None:
+    while newborn:
+        co = newborn.popleft()
+        co.value = co.fun()
+        co.dead = True
+        if living is not None:
+            del living[co.id]
+        co.fun = co.args = co.kwargs = co.resume = co.context = None
+
+
+def spawn_object(times: int) -> float:
+    newborn: deque[Plain] = deque()
+
+    def spawn(fun: Callable[..., object], /, *args: Any, **kwargs: Any) -> Plain:
+        newborn.append(co := make(fun, args, kwargs))
+        return co
+
+    return in_batches(times, spawn, lambda: run_plain(newborn))
+
+
+def spawn_known(times: int, where: bool = False) -> float:
+    newborn: deque[Plain] = deque()
+    living: dict[int, Plain] = {}
+    next_id = itertools.count(1).__next__
+
+    def spawn(fun: Callable[..., object], /, *args: Any, **kwargs: Any) -> Plain:
+        co = make(fun, args, kwargs)
+        co.id = number = next_id()
+        if where:
+            frame = sys._getframe(1)
+            co.name = frame.f_code, frame.f_lasti
+        living[number] = co
+        newborn.append(co)
+        return co
+
+    return in_batches(times, spawn, lambda: run_plain(newborn, living))
+
+
+def spawn_known_where(times: int) -> float:
+    return spawn_known(times, True)
+
+
+def spawned(run: Callable[..., Any], spawn: Callable[..., Any], times: int) -> float:
+    tasks: list[Any] = []
+
+    def join() -> None:
+        for task in tasks:
+            task.join()
+        tasks.clear()
+
+    return float(run(lambda: in_batches(times, lambda fun: tasks.append(spawn(fun)), join)))
+
+
+def spawn_of_coro(times: int) -> float:
+    import coro
+
+    return spawned(coro.run, coro.spawn, times)
+
+
+def spawn_of_gevent(times: int) -> float:
+    import gevent
+
+    return spawned(lambda main: gevent.spawn(main).get(), gevent.spawn, times)
+
+
+# -- an item through a queue that is neither full nor empty ------------------------------------------------------------
+
+
+def items(times: int, put: Callable[[int], object], get: Callable[[], int]) -> float:
+    """Put fifty items in and take them out, again and again."""
+    total = 0
+
+    def main() -> None:
+        nonlocal total
+        for _ in range(times // 50):
+            for number in range(50):
+                put(number)
+            for _ in range(50):
+                total += get()
+
+    spent = timed(main, times)
+    assert total == times // 50 * sum(range(50))
+    return spent
+
+
+def queue_deque_only(times: int) -> float:
+    held: deque[int] = deque()
+    return items(times, held.append, held.popleft)
+
+
+class Buffer:
+    """A queue that never has to wait."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held: deque[int] = deque()
+
+    def put(self, item: int) -> None:
+        self.held.append(item)
+
+    def get(self) -> int:
+        return self.held.popleft()
+
+
+class LimitedBuffer(Buffer):
+    """One that looks whether it would have to."""
+
+    __slots__ = ("getters", "limit", "putters")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.getters: deque[object] = deque()
+        self.putters: deque[object] = deque()
+        self.limit = 100
+
+    def put(self, item: int, block: bool = True, timeout: float | None = None) -> None:
+        if len(self.held) < self.limit and not self.getters:
+            self.held.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> int:
+        if self.held and not self.putters:
+            return self.held.popleft()
+        raise LookupError("nothing in it")
+
+
+def queue_method(times: int) -> float:
+    queue = Buffer()
+    return items(times, queue.put, queue.get)
+
+
+def queue_limited(times: int) -> float:
+    queue = LimitedBuffer()
+    return items(times, queue.put, queue.get)
+
+
+def queue_of_coro(times: int) -> float:
+    import coro
+
+    queue: coro.Queue[int] = coro.Queue(100)
+    return items(times, queue.put, queue.get)
+
+
+def queue_of_gevent(times: int) -> float:
+    import gevent.queue
+
+    queue = gevent.queue.Queue(100)
+    return items(times, queue.put, queue.get)
+
+
 OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
     "A switch between two coroutines that are runnable": {
         "switch-only": ("greenlet.switch, nothing else", switch_only),
@@ -262,6 +465,21 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "timeout-thread": ("found by thread", timeout_in_any_thread),
         "timeout-coro": ("coro.with_timeout", timeout_of_coro),
         "timeout-gevent": ("gevent.with_timeout", timeout_of_gevent),
+    },
+    "Spawn and finish, in batches of 100": {
+        "spawn-call": ("a function is queued and called", spawn_call_only),
+        "spawn-object": ("as an object with ten fields", spawn_object),
+        "spawn-known": ("which has a number and is found by it", spawn_known),
+        "spawn-where": ("and knows where it was made", spawn_known_where),
+        "spawn-coro": ("coro.spawn", spawn_of_coro),
+        "spawn-gevent": ("gevent.spawn", spawn_of_gevent),
+    },
+    "An item through a queue that is neither full nor empty": {
+        "queue-deque": ("deque.append and deque.popleft", queue_deque_only),
+        "queue-method": ("in a method each", queue_method),
+        "queue-limited": ("which look whether they would have to wait", queue_limited),
+        "queue-coro": ("coro.Queue", queue_of_coro),
+        "queue-gevent": ("gevent.queue.Queue, which is compiled", queue_of_gevent),
     },
 }
 STEPS = {name: step for steps in OPERATIONS.values() for name, (_, step) in steps.items()}
