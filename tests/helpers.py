@@ -201,3 +201,11 @@ def script(poller: str, text: str) -> list[str]:
     )
     assert done.stderr == ""
     return sorted(done.stdout.split("\n"))[1:]
+
+
+def free_port() -> int:
+    """A port where nobody listens, and that nobody gets by chance: below those that systems hand out by themselves."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise RuntimeError("all ports that were tried are taken")

@@ -17,6 +17,8 @@ import coro
 from coro import backdoor
 from coro.read_stream import sock_stream
 
+from .helpers import free_port
+
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
 
 PROMPT, MORE = b">>> ", b"... "
@@ -503,13 +505,6 @@ def test_the_file_of_another_server_is_not_removed_at_the_end(loop, path):
     loop(main)
 
 
-@contextlib.contextmanager
-def free_port():
-    """A TCP port, and a socket that holds it."""
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        yield holder, holder.getsockname()[1]
-
-
 def test_D_47_TCP_is_on_the_local_machine_only_unless_asked_for(loop):
     """A port alone is one of 127.0.0.1; all addresses are had by ip=""."""
 
@@ -526,16 +521,15 @@ def test_of_several_TCP_ports_the_first_free_one_is_taken(loop):
     """EADDRINUSE if there is none; other errors come through at once."""
 
     def main():
-        with free_port() as (_, taken):
-            with free_port() as (holder, free):
-                holder.close()
-                server = coro.spawn(backdoor.serve, [taken, free])
-                coro.yield_slice()
-                with coro.create_connection(("127.0.0.1", free)) as visitor:
-                    visitor.send(b"1\r\nexit()\r\n")
-                    assert b"".join(sock_stream(visitor).read_all()).endswith(b">>> 1\r\n>>> ")
-                server.shutdown()
-                server.join()
+        with socket.create_server(("127.0.0.1", 0)) as holder:
+            taken, free = holder.getsockname()[1], free_port()
+            server = coro.spawn(backdoor.serve, [taken, free])
+            coro.yield_slice()
+            with coro.create_connection(("127.0.0.1", free)) as visitor:
+                visitor.send(b"1\r\nexit()\r\n")
+                assert b"".join(sock_stream(visitor).read_all()).endswith(b">>> 1\r\n>>> ")
+            server.shutdown()
+            server.join()
             with pytest.raises(OSError, match=r"no port of .* is free") as caught:
                 backdoor.serve(taken)
             assert caught.value.errno == errno.EADDRINUSE

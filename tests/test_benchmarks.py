@@ -25,6 +25,8 @@ from benchmarks import compare, echo, floors, native, plots, stats, suite, sysca
 from benchmarks.__main__ import main, parse  # noqa: E402
 from benchmarks.cells import CELLS, COROUTINES, ENTRANTS, GROUPS, chosen, missing, shrunk  # noqa: E402
 
+from .helpers import free_port  # noqa: E402
+
 TINY = 0.001
 ON_LINUX = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux has the /proc from which this is read"
@@ -224,10 +226,8 @@ def test_a_server_that_closes_early_does_not_count() -> None:
 @pytest.mark.usefixtures("generator")
 def test_a_server_that_is_not_there() -> None:
     """The error of the system is passed on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     with pytest.raises(RuntimeError, match=r"(?i)refused"):
-        ask("tcp", port)
+        ask("tcp", free_port())
 
 
 def test_a_server_that_does_not_start_is_an_error() -> None:

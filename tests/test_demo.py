@@ -17,6 +17,8 @@ import pytest
 from coro import cli, create_server, demo
 from coro.discovery import find_pollers
 
+from .helpers import free_port
+
 PATCHED = "import sys\nfrom coro import cli, demo, loop\n{}\nsys.exit(cli.main(['demo', *sys.argv[1:]]))"
 posix = pytest.mark.skipif(
     os.name != "posix", reason="only POSIX has the signals, pseudo-terminals and limits used here"
@@ -259,8 +261,7 @@ def test_a_port_that_is_in_use() -> None:
 
 def test_the_port_can_be_chosen() -> None:
     """The echo server listens where it was told."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
 
     status, _, err = run("--port", str(port), "--clients", "1", "--requests", "1")
 

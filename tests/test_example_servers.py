@@ -29,13 +29,13 @@ from .example_processes import (
     command,
     complaints,
     dial,
-    free_port,
     receive_all,
     reset,
     run,
     running,
     text,
 )
+from .helpers import free_port
 
 posix = pytest.mark.skipif(os.name != "posix", reason="only POSIX has the signals and Unix sockets used here")
 TUTORIAL = EXAMPLES / "tutorial"

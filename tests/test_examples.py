@@ -23,13 +23,13 @@ from .example_processes import (
     command,
     complaints,
     dial,
-    free_port,
     receive_all,
     reset,
     run,
     running,
     text,
 )
+from .helpers import free_port
 
 PROGRAMS = [
     "seed.py",
