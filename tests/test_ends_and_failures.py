@@ -38,6 +38,24 @@ FOR_EVER = 20  # seconds: only a test that fails waits so long
 FOR_EVER = 20  # seconds
 
 
+def bottom(level=0):
+    """Return how many frames of this kind the stack has room for."""
+    try:
+        return bottom(level + 1)
+    except RecursionError:
+        return level
+
+
+def dig(levels):
+    return dig(levels - 1) if levels else coro.sleep_relative(0.004)
+
+
+def digger(room):
+    """Sleep, and poll, in a stack that is full but for *room* frames."""
+    with contextlib.suppress(RecursionError):
+        dig(bottom() - room)
+
+
 @contextlib.contextmanager
 def no_garbage() -> Iterator[None]:
     """After the block the collector finds nothing: all was freed at once."""
@@ -353,19 +371,6 @@ def test_a_signal_that_meets_a_full_stack_is_served_all_the_same(loop, monkeypat
     monkeypatch.setattr(signal_handler, "_arrived", arrived)
     served = []
 
-    def bottom(level=0):
-        try:
-            return bottom(level + 1)
-        except RecursionError:
-            return level
-
-    def dig(levels):
-        return dig(levels - 1) if levels else coro.sleep_relative(0.004)
-
-    def digger(room):
-        with contextlib.suppress(RecursionError):
-            dig(bottom() - room)
-
     def main():
         for room in range(5, 30):
             signal_handler.register(signal.SIGUSR1, served.append, once_only)
@@ -409,19 +414,6 @@ def test_a_failure_in_a_pool_leaves_no_garbage(loop):
 
 def test_a_thread_that_reports_to_a_full_stack_is_heard_all_the_same(loop):
     """Whoever polls may have filled its stack: then what a thread has left for the loop is done in another one."""
-
-    def bottom(level=0):
-        try:
-            return bottom(level + 1)
-        except RecursionError:
-            return level
-
-    def dig(levels):
-        return dig(levels - 1) if levels else coro.sleep_relative(0.004)
-
-    def digger(room):
-        with contextlib.suppress(RecursionError):
-            dig(bottom() - room)
 
     def main():
         for room in range(5, 30):

@@ -613,3 +613,15 @@ def test_an_expired_timeout_leaves_no_garbage(loop, limited):
             gc.enable()
 
     loop(main)
+
+
+@pytest.mark.parametrize("seconds", [None, "1", math.nan])
+def test_what_is_no_time_is_refused_with_one_error(loop, seconds):
+    """Not with one after another, of which the first is about a comparison."""
+
+    def main():
+        with pytest.raises((TypeError, ValueError), match="a timeout") as caught:
+            coro.with_timeout(seconds, int)
+        assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+    loop(main)

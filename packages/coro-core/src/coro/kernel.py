@@ -381,10 +381,8 @@ class Kernel:
         exc = co._pending
         co._pending = None
         try:
-            if isinstance(exc, type):
-                exc = exc()
-            self.settled = exc
-            raise exc.with_traceback(None)  # type: ignore[union-attr]  # may be raised in many: its traceback must not pile up (D-55)
+            self.settled = exc = exc() if isinstance(exc, type) else cast("BaseException", exc)
+            raise exc.with_traceback(None)  # may be raised in many: its traceback must not pile up (D-55)
         finally:
             del exc  # it knows this frame by its traceback
 
@@ -394,11 +392,9 @@ class Kernel:
         try:
             if old is Shutdown:
                 self.told.discard(co._id)  # a loop that ends tells it again
-            else:
-                timeout = timeout_of(old)
-                if timeout is not None:
-                    timeout[2] = True  # its time is over still: it expires again, at the next poll
-                    self.unarmed.append(timeout)
+            elif (timeout := timeout_of(old)) is not None:
+                timeout[2] = True  # its time is over still: it expires again, at the next poll
+                self.unarmed.append(timeout)
             co._pending = exc
             if co._scheduled:
                 co._stale += 1  # its old entry stays in the queue, void, and is met before the new one
@@ -443,13 +439,7 @@ class Kernel:
 
     def begin_timeout(self, co: coro, seconds: float) -> Timeout:
         """Put the running coroutine *co* under a deadline from now on; the caller must `end_timeout`."""
-        try:
-            timeout = [co, monotonic() + max(0, seconds), None]
-        except TypeError:
-            msg = f"a timeout is a number of seconds (infinity for none), not {seconds!r}"
-            raise TypeError(msg) from None
-        if seconds != seconds:
-            raise ValueError("a timeout cannot be NaN seconds")
+        timeout = [co, monotonic() + max(0, seconds), None]
         self.unarmed.append(timeout)  # in the order in which they began: of equal deadlines the outer one wins
         if seconds <= 0:  # over already: noticed at the first park, so the poll after that must not be skipped
             self.budget = 0

@@ -59,6 +59,7 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
             ours = [co, monotonic() + delta, None]
             unarmed.append(ours)
         else:
+            check_seconds(delta)
             ours = kernel.begin_timeout(co, delta)
         if kwargs:
             value = function(*args, **kwargs)
@@ -76,8 +77,11 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
         kernel.end_timeout(ours)
         return value
     except BaseException as exc:
-        if ours is None:
-            check_seconds(delta)
+        if ours is None:  # perhaps because *delta* is no number, which the comparison has said in its own words
+            try:
+                check_seconds(delta)
+            except (TypeError, ValueError) as wrong:
+                raise wrong from None
             raise
         expires = ours[2] is exc
         if unarmed and unarmed[-1] is ours:  # without a call: the stack may be full
