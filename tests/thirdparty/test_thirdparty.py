@@ -18,7 +18,10 @@ import pytest
 
 STRANGERS = ["broken", "duplicate", "good", "outdated", "poll", "unopenable"]
 
-NEEDS_POLL = pytest.param("poll", marks=pytest.mark.skipif(not hasattr(select, "poll"), reason="has no poll(2)"))
+NEEDS_POLL = pytest.param(
+    "poll",
+    marks=pytest.mark.skipif(not hasattr(select, "poll"), reason="needs poll(2), which this platform does not have"),
+)
 
 PROGRAM = """\
 import sys, socket, coro
