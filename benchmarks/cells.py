@@ -23,6 +23,7 @@ ENTRANTS = {
     "uvloop-protocol": "uvloop",
     "trio": "trio",
     "threads": "",
+    "greenlet": "greenlet",
     "c": "",
 }
 
@@ -32,6 +33,7 @@ LEGEND = {
     "asyncio-protocol": "asyncio with callbacks (a Protocol) instead of streams",
     "uvloop-protocol": "uvloop with callbacks (a Protocol) instead of streams",
     "threads": "a thread of the system for each coroutine or connection",
+    "greenlet": "fifty lines on greenlet and epoll, which do nothing but echo: the floor of this way in Python",
     "c": "a server in C on epoll, which does nothing but echo: the floor",
 }
 
@@ -49,6 +51,7 @@ SERVERS = (
     "uvloop-protocol",
     "trio",
     "threads",
+    "greenlet",
     "c",
 )
 PROTOCOLS = ("asyncio-protocol", "uvloop-protocol")
@@ -194,9 +197,9 @@ GROUPS: dict[str, list[Cell]] = {
         echo("tcp_100_16384", "TCP echo, 100 connections, 16 KiB", "tcp", 100, 16_384),
         echo("tcp_1000_16384", "TCP echo, 1,000 connections, 16 KiB", "tcp", 1000, 16_384),
         echo("accept", "accept, one echo, close; 100 at once", "accept", 100, 64),
-        echo("udp_100_64", "UDP echo, 100 clients, 64 bytes", "udp", 100, 64, *PROTOCOLS),
-        echo("tls_100_64", "TLS echo, 100 connections, 64 bytes", "tls", 100, 64, "coro-select", "c"),
-        echo("tls_100_16384", "TLS echo, 100 connections, 16 KiB", "tls", 100, 16_384, "coro-select", "c"),
+        echo("udp_100_64", "UDP echo, 100 clients, 64 bytes", "udp", 100, 64, *PROTOCOLS, "greenlet"),
+        echo("tls_100_64", "TLS echo, 100 connections, 64 bytes", "tls", 100, 64, "coro-select", "greenlet", "c"),
+        echo("tls_100_16384", "TLS echo, 100 connections, 16 KiB", "tls", 100, 16_384, "coro-select", "greenlet", "c"),
         Cell(
             "wait_1000",
             "a byte there and back over one of 1,000 socket pairs",
@@ -276,6 +279,7 @@ def _missing() -> Iterator[tuple[str, str]]:
         if module and importlib.util.find_spec(module) is None:
             yield name, f"{module} is not installed"
     if not sys.platform.startswith("linux"):
+        yield "greenlet", "that server uses epoll, which Linux has"
         yield "c", "the C server uses epoll, which Linux has"
     elif shutil.which("cc") is None:
         yield "c", "there is no C compiler (cc)"

@@ -15,20 +15,16 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from . import tables
+from . import least, tables
+from .least import Known, make, timed
 from .stats import quartiles, ratios
 
 REPEATS = 5  # of which the best counts
 
-Step = Callable[[int], float]  # does something so many times; returns the seconds that one took
-
-
-def timed(function: Callable[[], object], times: int) -> float:
-    begin = time.perf_counter()
-    function()
-    return (time.perf_counter() - begin) / times
+Step = Callable[[int], float]  # does something so many times; returns the seconds that one took, or its bytes
 
 
 # -- a switch between two that are runnable --------------------------------------------------------------------------
@@ -36,18 +32,22 @@ def timed(function: Callable[[], object], times: int) -> float:
 
 def in_a_ring(times: int, give_way: Callable[[Any, Any], Callable[[], object]]) -> float:
     """Two greenlets, each of which calls what *give_way* makes for it and for the other one."""
-    from greenlet import greenlet
+    from greenlet import getcurrent, greenlet
 
+    main = getcurrent()
     switches: list[Any] = []
     through: list[int] = []
 
     def body(number: int) -> None:
+        main.switch()  # both stacks begin at the same place, so each switch exchanges them
         call = give_way(switches[number], switches[1 - number])
         for _ in range(times // 2):
             call()
         through.append(number)
 
     switches += [greenlet(lambda: body(0)).switch, greenlet(lambda: body(1)).switch]
+    for begin in switches:
+        begin()
     spent = timed(switches[0], times)
     assert through == [0], "the first to begin is the first to be through"
     return spent
@@ -83,85 +83,108 @@ def switch_by_queue(times: int) -> float:
     return in_a_ring(times, make)
 
 
-class Scheduler:
-    """What each thread must have one of."""
+# -- coro and gevent, by the same programs ---------------------------------------------------------------------------
 
-    __slots__ = ("current", "ready")
-
-    def __init__(self) -> None:
-        self.ready: deque[Any] = deque()
-        self.current: Coroutine | None = None
+Program = Callable[[int, Callable[..., object], Callable[[], object]], float]  # times, spawn, wait for all
 
 
-class Coroutine:
-    __slots__ = ("pending", "resume", "scheduled")
+def in_coro(program: Program, times: int) -> float:
+    import coro
 
-    def __init__(self, resume: Any) -> None:
-        self.resume = resume
-        self.scheduled = False
-        self.pending: BaseException | None = None
+    return float(coro.run(lambda: joined(program, times, coro.spawn)))
 
 
-def switch_in_any_thread(times: int) -> float:
-    from greenlet import getcurrent, greenlet
+def in_gevent(program: Program, times: int) -> float:
+    import gevent
 
-    class Worker(greenlet):
-        __slots__ = ("scheduler",)
-
-    scheduler = Scheduler()
-    coroutines: list[Coroutine] = []
-    through: list[int] = []
-
-    def give_way() -> None:
-        scheduler = getcurrent().scheduler
-        me = scheduler.current
-        scheduler.ready.append(me.resume)
-        me.scheduled = True
-        scheduler.ready.popleft()()
-        scheduler.current = me
-        me.scheduled = False
-        if me.pending is not None:
-            raise me.pending
-
-    def body(number: int) -> None:
-        scheduler.current = coroutines[number]
-        if not number:
-            scheduler.ready.append(coroutines[1].resume)
-        for _ in range(times // 2):
-            give_way()
-        through.append(number)
-
-    workers = [Worker(lambda: body(0)), Worker(lambda: body(1))]
-    for worker in workers:
-        worker.scheduler = scheduler
-        coroutines.append(Coroutine(worker.switch))
-    spent = timed(workers[0].switch, times)
-    assert through == [0], "the first to begin is the first to be through"
-    return spent
+    return float(gevent.spawn(lambda: joined(program, times, gevent.spawn)).get())
 
 
-def yields(run: Callable[..., Any], spawn: Callable[..., Any], give_way: Callable[[], object], times: int) -> float:
+def joined(program: Program, times: int, spawn: Callable[..., Any]) -> float:
+    tasks: list[Any] = []
+
+    def join() -> None:
+        for task in tasks:
+            task.join()
+        tasks.clear()
+
+    return program(times, lambda function: tasks.append(spawn(function)), join)
+
+
+def yielding(
+    times: int, spawn: Callable[..., object], run: Callable[[], object], give_way: Callable[[], None]
+) -> float:
     def body() -> None:
         for _ in range(times // 2):
             give_way()
 
-    def main() -> float:
-        tasks = [spawn(body), spawn(body)]
-        return timed(lambda: [task.join() for task in tasks], times)
-
-    return float(run(main))
+    spawn(body)
+    spawn(body)
+    return timed(run, times)
 
 
 def switch_of_coro(times: int) -> float:
     import coro
 
-    return yields(coro.run, coro.spawn, coro.yield_slice, times)
+    return in_coro(partial(yielding, give_way=coro.yield_slice), times)
 
 
 def switch_of_gevent(times: int) -> float:
     import gevent
 
-    return yields(lambda main: gevent.spawn(main).get(), gevent.spawn, gevent.sleep, times)
+    return in_gevent(partial(yielding, give_way=gevent.sleep), times)
+
+
+def semaphore_of_coro(times: int) -> float:
+    import coro
+
+    return in_coro(partial(least.hand_over, make=coro.semaphore), times)
+
+
+def semaphore_of_gevent(times: int) -> float:
+    from gevent.lock import Semaphore
+
+    return in_gevent(partial(least.hand_over, make=Semaphore), times)
+
+
+def mutex_of_coro(times: int) -> float:
+    import coro
+
+    mutex = coro.mutex()
+    return in_coro(partial(least.compete, enter=mutex.lock, leave=mutex.unlock, give_way=coro.yield_slice), times)
+
+
+def mutex_of_gevent(times: int) -> float:
+    import gevent
+    from gevent.lock import Semaphore
+
+    lock = Semaphore(1)
+    return in_gevent(partial(least.compete, enter=lock.acquire, leave=lock.release, give_way=gevent.sleep), times)
+
+
+def event_of_coro(times: int) -> float:
+    import coro
+
+    return in_coro(partial(least.wake_up, make=coro.Event, give_way=coro.yield_slice), times)
+
+
+def event_of_gevent(times: int) -> float:
+    import gevent
+    from gevent.event import Event
+
+    return in_gevent(partial(least.wake_up, make=Event, give_way=gevent.sleep), times)
+
+
+def memory_of_coro(count: int) -> float:
+    import coro
+
+    return float(coro.run(least.sleeping, count, coro.spawn, coro.sleep_relative))
+
+
+def memory_of_gevent(count: int) -> float:
+    import gevent
+
+    return float(gevent.spawn(least.sleeping, count, gevent.spawn, gevent.sleep).get())
 
 
 # -- a trivial call under a timeout ----------------------------------------------------------------------------------
@@ -250,24 +273,6 @@ def timeout_of_gevent(times: int) -> float:
 # -- spawn and finish, a hundred at a time -----------------------------------------------------------------------------
 
 
-class Plain:
-    """What a coroutine object must hold at least: what to call, with what, where it parks, and what came of it."""
-
-    __slots__ = ("args", "context", "dead", "fun", "id", "joiners", "kwargs", "name", "resume", "value")
-
-    id: int
-
-
-def make(fun: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Plain:
-    co = object.__new__(Plain)
-    co.fun = fun
-    co.args = args
-    co.kwargs = kwargs
-    co.dead = False
-    co.context = co.joiners = co.name = co.resume = co.value = None
-    return co
-
-
 def in_batches(times: int, spawn: Callable[..., object], run: Callable[[], object]) -> float:
     """Time *spawn*, and *run*, which runs what it has made."""
     done: list[None] = []
@@ -299,7 +304,7 @@ def spawn_call_only(times: int) -> float:
     return in_batches(times, spawn, run)
 
 
-def run_plain(newborn: deque[Plain], living: dict[int, Plain] | None = None) -> None:
+def run_plain(newborn: deque[Known], living: dict[int, Known] | None = None) -> None:
     while newborn:
         co = newborn.popleft()
         co.value = co.fun()
@@ -310,9 +315,9 @@ def run_plain(newborn: deque[Plain], living: dict[int, Plain] | None = None) -> 
 
 
 def spawn_object(times: int) -> float:
-    newborn: deque[Plain] = deque()
+    newborn: deque[Known] = deque()
 
-    def spawn(fun: Callable[..., object], /, *args: Any, **kwargs: Any) -> Plain:
+    def spawn(fun: Callable[..., object], /, *args: Any, **kwargs: Any) -> Known:
         newborn.append(co := make(fun, args, kwargs))
         return co
 
@@ -320,11 +325,11 @@ def spawn_object(times: int) -> float:
 
 
 def spawn_known(times: int, where: bool = False) -> float:
-    newborn: deque[Plain] = deque()
-    living: dict[int, Plain] = {}
+    newborn: deque[Known] = deque()
+    living: dict[int, Known] = {}
     next_id = itertools.count(1).__next__
 
-    def spawn(fun: Callable[..., object], /, *args: Any, **kwargs: Any) -> Plain:
+    def spawn(fun: Callable[..., object], /, *args: Any, **kwargs: Any) -> Known:
         co = make(fun, args, kwargs)
         co.id = number = next_id()
         if where:
@@ -341,27 +346,66 @@ def spawn_known_where(times: int) -> float:
     return spawn_known(times, True)
 
 
-def spawned(run: Callable[..., Any], spawn: Callable[..., Any], times: int) -> float:
-    tasks: list[Any] = []
+def spawn_in_greenlet(times: int) -> float:
+    """The spawner is a greenlet, and so is the one that runs what it makes, one after the other."""
+    scheduler = least.Scheduler()
+    ready = scheduler.ready
+    newborn: deque[Known] = deque()
+    living: dict[int, Known] = {}
+    next_id = itertools.count(1).__next__
 
-    def join() -> None:
-        for task in tasks:
-            task.join()
-        tasks.clear()
+    def spawn(fun: Callable[..., object], /, *args: Any, **kwargs: Any) -> Known:
+        me = least.worker()
+        context = me.gr_context
+        co = make(fun, args, kwargs)
+        co.context = context if context is None else context.copy()
+        co.id = number = next_id()
+        frame = sys._getframe(1)
+        co.name = frame.f_code, frame.f_lasti
+        living[number] = co
+        newborn.append(co)
+        me.scheduler.ready.append(begin)
+        return co
 
-    return float(run(lambda: in_batches(times, lambda fun: tasks.append(spawn(fun)), join)))
+    def work() -> None:
+        me = least.worker()
+        entry: Callable[[], object] = begin
+        while True:
+            if entry is begin:
+                co = newborn.popleft()
+                me.scheduler.current = co
+                me.gr_context = co.context
+                try:
+                    co.value = co.fun(*co.args)
+                except BaseException as exc:
+                    co.value = exc
+                co.dead = True
+                del living[co.id]
+                co.fun = co.args = co.kwargs = co.resume = co.context = None
+                entry = ready.popleft()
+            else:
+                entry()
+                entry = begin  # which has resumed this greenlet
+
+    def run() -> None:
+        ready.append(spawner.switch)
+        ready.popleft()()
+
+    spent: list[float] = []
+    spawner = least.Worker(lambda: spent.append(in_batches(times, spawn, run)))
+    begin = least.Worker(work).switch
+    for each in (spawner, begin.__self__):  # type: ignore[attr-defined]
+        each.scheduler = scheduler
+    spawner.switch()
+    return spent[0]
 
 
 def spawn_of_coro(times: int) -> float:
-    import coro
-
-    return spawned(coro.run, coro.spawn, times)
+    return in_coro(in_batches, times)
 
 
 def spawn_of_gevent(times: int) -> float:
-    import gevent
-
-    return spawned(lambda main: gevent.spawn(main).get(), gevent.spawn, times)
+    return in_gevent(in_batches, times)
 
 
 # -- an item through a queue that is neither full nor empty ------------------------------------------------------------
@@ -454,7 +498,9 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "switch-only": ("greenlet.switch, nothing else", switch_only),
         "switch-function": ("called from a Python function", switch_in_function),
         "switch-queue": ("a deque says who is next", switch_by_queue),
-        "switch-thread": ("found by thread; may be interrupted, is never scheduled twice", switch_in_any_thread),
+        "switch-thread": ("found by thread; may be interrupted, is never scheduled twice", least.switch_in_any_thread),
+        "switch-poll": ("and the system is asked every 64 switches", least.switch_and_poll),
+        "switch-fair": ("behind all that the others make ready", least.switch_fairly),
         "switch-coro": ("coro.yield_slice", switch_of_coro),
         "switch-gevent": ("gevent.sleep(0)", switch_of_gevent),
     },
@@ -471,8 +517,26 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "spawn-object": ("as an object with ten fields", spawn_object),
         "spawn-known": ("which has a number and is found by it", spawn_known),
         "spawn-where": ("and knows where it was made", spawn_known_where),
+        "spawn-greenlet": ("and runs in a greenlet, with context variables of its own", spawn_in_greenlet),
         "spawn-coro": ("coro.spawn", spawn_of_coro),
         "spawn-gevent": ("gevent.spawn", spawn_of_gevent),
+    },
+    "A hand-over through a semaphore": {
+        "semaphore-thread": ("by such a switch", least.semaphore_of_any_thread),
+        "semaphore-poll": ("and the system is asked every 64 switches", least.semaphore_and_poll),
+        "semaphore-coro": ("coro.semaphore", semaphore_of_coro),
+        "semaphore-gevent": ("gevent.lock.Semaphore, which is compiled", semaphore_of_gevent),
+    },
+    "Lock a mutex, yield, unlock it; 10 compete": {
+        "mutex-thread": ("by such a switch, handed over in turn", least.mutex_of_any_thread),
+        "mutex-poll": ("and the system is asked every 64 switches", least.mutex_and_poll),
+        "mutex-coro": ("coro.mutex, which knows its owner", mutex_of_coro),
+        "mutex-gevent": ("gevent.lock.Semaphore(1), which is compiled, and not handed over in turn", mutex_of_gevent),
+    },
+    "An event that wakes 1,000, each": {
+        "event-thread": ("by such a switch", least.event_of_any_thread),
+        "event-coro": ("coro.Event", event_of_coro),
+        "event-gevent": ("gevent.event.Event, which is compiled", event_of_gevent),
     },
     "An item through a queue that is neither full nor empty": {
         "queue-deque": ("deque.append and deque.popleft", queue_deque_only),
@@ -481,18 +545,30 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "queue-coro": ("coro.Queue", queue_of_coro),
         "queue-gevent": ("gevent.queue.Queue, which is compiled", queue_of_gevent),
     },
+    "Memory of a coroutine that sleeps, of 10,000": {
+        "memory-greenlet": ("a greenlet, parked in a function that is called by another", least.memory_of_greenlet),
+        "memory-known": ("as an object with ten fields, which has a number and is found by it", least.memory_of_known),
+        "memory-timer": ("until a deadline", least.memory_of_sleeper),
+        "memory-coro": ("coro.sleep_relative", memory_of_coro),
+        "memory-gevent": ("gevent.sleep", memory_of_gevent),
+    },
 }
 STEPS = {name: step for steps in OPERATIONS.values() for name, (_, step) in steps.items()}
+
+
+def is_memory(name: str) -> bool:
+    return name.startswith("memory-")
 
 
 def table(title: str, times: dict[str, list[float]]) -> str:
     """The steps of one operation in Markdown, with what each takes of gevent's time."""
     steps = OPERATIONS[title]
     *_, gevent = steps
-    lines = [f"| {title} | time | of gevent's |", "|---|---|---|"]
+    unit = "bytes" if is_memory(gevent) else "s"
+    lines = [f"| {title} | {'memory' if unit == 'bytes' else 'time'} | of gevent's |", "|---|---|---|"]
     for name, (what, _) in steps.items():
         lines.append(
-            f"| {what} | {tables.amount(quartiles(times[name]).median, 's')} "
+            f"| {what} | {tables.amount(quartiles(times[name]).median, unit)} "
             f"| {tables.scatter(quartiles(ratios(times[name], times[gevent])))} |"
         )
     return "\n".join(lines)
@@ -502,10 +578,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floors", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=7, help="how many (default: 7)")
     parser.add_argument("--times", type=int, default=100_000, help="operations in each measurement (default: 100000)")
-    parser.add_argument("--step", choices=STEPS, help="run one step in this process, and print its seconds")
+    parser.add_argument("--step", choices=STEPS, help="run one step in this process, and print its seconds, or bytes")
     args = parser.parse_args()
     if args.step:
-        print(min(STEPS[args.step](args.times) for _ in range(REPEATS)), flush=True)
+        if is_memory(args.step):  # only what is new takes memory anew
+            print(STEPS[args.step](min(args.times, 10_000)), flush=True)
+        else:
+            print(min(STEPS[args.step](args.times) for _ in range(REPEATS)), flush=True)
         os._exit(0)  # the greenlets of a ring are parked for ever
     times: dict[str, list[float]] = {name: [] for name in STEPS}
     names = list(STEPS)

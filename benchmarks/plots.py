@@ -26,6 +26,7 @@ COLOURS = {
     "uvloop-protocol": "#85c78f",
     "trio": "#bf8700",
     "threads": "#8c6d5a",
+    "greenlet": "#6e7681",
     "c": "#8b949e",
 }
 TEXT = "#768390"

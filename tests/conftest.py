@@ -78,7 +78,6 @@ def nothing_left() -> Iterator[None]:
     assert not kernel.timer_map
     assert not kernel.unarmed
     assert not kernel.idle
-    assert not kernel.waiting
     assert list(kernel.ready) == [kernel.poll]
     gc.collect()
     assert not kernel.unstarted, dict(kernel.unstarted)

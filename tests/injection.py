@@ -263,7 +263,7 @@ def check(at: int, exc: type[BaseException], program: type[Case] = Case) -> int:
         assert case.finished.count("bystander") == case.bystanders - hit, where
     assert sorted(case.begun) == sorted(case.unwound), where
     kernel = this_kernel()
-    for left in (kernel.live, kernel.fds, kernel.timers, kernel.timer_map, kernel.unarmed, kernel.idle, kernel.waiting):
+    for left in (kernel.live, kernel.fds, kernel.timers, kernel.timer_map, kernel.unarmed, kernel.idle):
         assert not left, f"{where}: left {left}"
     assert not kernel.running, where
     assert kernel.current is None, where

@@ -548,7 +548,7 @@ def _(count: int, token: Token) -> None:
 
 # -- counting --------------------------------------------------------------------------------------------------------
 
-TABLES: Final = "live unstarted newborn yielded fds events waiting inbox at_end told timer_map unarmed".split()
+TABLES: Final = "live unstarted newborn yielded fds events inbox at_end told timer_map unarmed".split()
 
 
 def census(token: Token) -> dict[str, int]:

@@ -67,6 +67,7 @@ UNTOLD_WAITER = "a waiter that was given a hint does not learn of a close"
 EARLIER_THAN_NOW = "a negative timeout is over before those of 0 that began earlier"
 INNER_FIRST = "a timeout of 0 is over before an outer one with the same deadline"
 LATE_DEADLOCK = "timers that were cancelled delay the detection of a deadlock"
+LATE_BIRTH = "after a repair, a newborn begins in the place of one behind it that was cancelled"
 
 #: Where the kernel is known to break a rule: programs that meet one of these are left out until it is mended.
 KNOWN_DEFECTS: set[str] = set()

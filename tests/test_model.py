@@ -63,6 +63,14 @@ FOUND = {
             (("sleep", 2), ("schedule", 1, 0), ("schedule", 2, 0)),
         )
     ),
+    model.LATE_BIRTH: Program(
+        (
+            (("join", 5, None),),
+            (("fail", "Break"),),
+            (("finally", (("result", 1, None),), (("spawn", 0), ("throw", 4, "WakeUp", True, True))),),
+            (),
+        )
+    ),
 }
 
 

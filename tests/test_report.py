@@ -42,6 +42,44 @@ def test_a_blocked_coroutine_says_what_it_waits_for(loop):
         loop(main)
 
 
+def test_those_that_sleep_until_the_same_tick_say_so(loop):
+    """Colliding deadlines share one entry of the timers; each of the sleepers is found in it."""
+
+    def main():
+        tick = coro.get_now() + 60 * coro.ticks_per_sec
+        sleepers = [coro.spawn(coro.sleep_absolute, tick) for _ in range(3)]
+        coro.yield_slice()
+        for co in sleepers:
+            assert re.fullmatch(r"(60|59\.9\d*) s to pass", coro.waits_for(co))
+            co.shutdown()
+
+    loop(main)
+
+
+def test_whoever_waits_for_a_mutex_is_not_taken_for_one_that_joins_its_owner(loop):
+    """Both are told of the end of the owner."""
+
+    def main():
+        mutex = coro.mutex()
+
+        def own():
+            with mutex:
+                coro.suspend()
+
+        owner = coro.spawn(own)
+        coro.yield_slice()
+        waiter = coro.spawn(mutex.lock)
+        coro.yield_slice()
+        assert re.match("<mutex ", coro.waits_for(waiter))
+        joiner = coro.spawn(owner.join)
+        coro.yield_slice()
+        assert re.match("<mutex ", coro.waits_for(waiter))
+        assert coro.waits_for(joiner) == f"the end of {owner!r}"
+        owner.schedule()
+
+    loop(main)
+
+
 def test_the_text_of_a_deadlock_says_what_each_one_waits_for(loop):
     """Two that wait for each other's locks, and the one that waits for both."""
 

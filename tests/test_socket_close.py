@@ -77,7 +77,7 @@ def test_close_wakes_whoever_waits_and_says_who_did_it(loop, blocked):
             assert error.closed_by is closer
             assert "the closer" in str(error)
             assert repr(waiter)[:10] in str(error)
-            assert not this_kernel().waiting
+            assert not this_kernel()._somebody_waits()
 
     loop(main)
 
@@ -403,7 +403,7 @@ def test_a_timeout_leaves_no_waiter(loop, blocked):
             for _ in range(2):
                 with pytest.raises(coro.TimeoutError):
                     coro.with_timeout(0.002, call)
-                assert not this_kernel().waiting
+                assert not this_kernel()._somebody_waits()
                 assert s._entry.reader is s._entry.writer is None
             other = parked(fails, call)
             s.close()

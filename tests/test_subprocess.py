@@ -225,7 +225,7 @@ def test_an_interrupted_communicate_leaves_nothing_behind(loop, gate):
             co.raise_exception(Boom)
             assert isinstance(co.result(), Boom)
             assert list(coro.all_threads.values()) == [coro.current()]
-            assert not this_kernel().waiting
+            assert not this_kernel()._somebody_waits()
             assert process.poll() is None
             gate.open()
             assert process.communicate() == (b"one\n" + b"in\n" * 100_000, b"two\n")

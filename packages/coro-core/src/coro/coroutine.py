@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextvars import Context
 from types import CodeType, FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from greenlet import getcurrent
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from .kernel import Kernel
 
-__all__ = ["MAIN", "READY", "AllThreads", "all_threads", "coro", "main_stub", "set_selfishness"]
+__all__ = ["MAIN", "READY", "AllThreads", "all_threads", "at_end", "coro", "main_stub", "not_at_end", "set_selfishness"]
+
+T = TypeVar("T")
 
 READY: Final = 1  # in the ready queue
 
@@ -104,8 +106,9 @@ class coro:
         self._pending: BaseException | type[BaseException] | None = None  # raised in it when it runs next
         self._resume: Any = None  # the switch of the greenlet that it parks in
         self._greenlet: greenlet | None = None
-        #: Who is told of its end: coroutines to wake, with None, or others, with what to call: ``function(who, self)``.
-        self._joiners: dict[Any, Callable[[Any, coro], object] | None] | None = None
+        #: Who is told of its end: coroutines to wake, with None, or others, with what to call: ``function(who, self)``;
+        #: or no dict but a mutex, which is told by its ``owner_ended``: a dict for each hand-over would cost a sixth.
+        self._joiners: Any = None
         self._made_in: CodeType | None = None  # the code that has called `spawn` or `new`
         self._made_at = 0  # the instruction of that call
         self._local_key: Any = None  # by which each ThreadLocal knows it
@@ -287,15 +290,12 @@ class coro:
 
             with_timeout(timeout, self.join)
             return
-        if self._joiners is None:
-            self._joiners = {}
         try:
-            self._joiners[me] = None
+            at_end(self, me, None)
             while not self._dead:  # a hint must not cost it its place
                 kernel.park(me)
         finally:
-            if self._joiners is not None:
-                self._joiners.pop(me, None)
+            not_at_end(self, me)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end, then return what the function returned or raise what it raised.
@@ -323,6 +323,27 @@ class coro:
             raise error.with_traceback(traceback)  # the original one: it must not grow with each collector (D-55)
         finally:
             del self, error, traceback  # else the exception, its traceback, this frame and they would hold each other
+
+
+def at_end(co: coro, who: T, ended: Callable[[T, coro], object] | None) -> None:
+    """Have ``ended(who, co)`` called when *co* ends or is cancelled.  It must neither block nor raise.
+
+    With None, *who* is a coroutine to be woken.
+    """
+    joiners = co._joiners
+    if type(joiners) is not dict:
+        co._joiners = joiners = {} if joiners is None else {joiners: type(joiners).owner_ended}
+    joiners[who] = ended
+
+
+def not_at_end(co: coro, who: object) -> None:
+    """Undo `at_end`."""
+    if co._joiners is who:
+        co._joiners = None
+    elif type(co._joiners) is dict:
+        co._joiners.pop(who, None)
+        if not co._joiners:
+            co._joiners = None
 
 
 class main_stub(coro):

@@ -11,11 +11,11 @@ from contextlib import closing
 from types import TracebackType
 from typing import Any, TypeVar
 
-from .coroutine import check_name, coro
+from .coroutine import at_end, check_name, coro
 from .exceptions import ScheduleError, Shutdown, timeout_of
 from .kernel import Timeout, calling
 from .queues import fifo
-from .sync import at_end, check_count, described, first_of, inverted_semaphore, semaphore
+from .sync import check_count, described, first_of, inverted_semaphore, semaphore
 from .verbs import check_body, current, spawn
 
 __all__ = ["Pool", "group"]

@@ -17,10 +17,10 @@ from functools import partial
 from itertools import islice
 from typing import Final, NoReturn
 
-from .coroutine import MAIN, READY, coro
+from .coroutine import MAIN, READY, at_end, coro, not_at_end
 from .exceptions import LockError
 from .kernel import adopted, calling, outside, worker
-from .sync import MOST_NAMES, Box, at_end, described, first_of, is_lost, leave, not_at_end
+from .sync import MOST_NAMES, Box, described, first_of, is_lost, leave
 from .verbs import current
 
 __all__ = ["mutex", "rw_lock"]
@@ -66,10 +66,11 @@ class mutex:
         if owner._dead:
             self._orphaned(co)
         waiting = self._waiting
-        if not waiting:  # at_end, spelt out
+        if not waiting:
             if owner._joiners is None:
-                owner._joiners = {}
-            owner._joiners[self] = mutex._owner_ended
+                owner._joiners = self
+            else:
+                at_end(owner, self, mutex.owner_ended)
         try:
             waiting.append(co)
             while True:
@@ -133,16 +134,19 @@ class mutex:
             self._depth -= 1
             return False
         waiting = self._waiting
-        if waiting and co._joiners:
-            co._joiners.pop(self, None)
+        if co._joiners is self:  # not_at_end, spelt out
+            co._joiners = None
+        elif co._joiners is not None:
+            not_at_end(co, self)
         while waiting:
             heir = waiting.popleft()
             if heir._pending is None and not heir._dead:
                 self._owner = heir
-                if waiting:  # at_end, spelt out
+                if waiting:
                     if heir._joiners is None:
-                        heir._joiners = {}
-                    heir._joiners[self] = mutex._owner_ended
+                        heir._joiners = self
+                    else:
+                        at_end(heir, self, mutex.owner_ended)
                 if not heir._scheduled:
                     heir._kernel.ready.append(heir._resume)
                     heir._scheduled = READY
@@ -158,7 +162,8 @@ class mutex:
         """Return whether a coroutine, by default the caller, owns the mutex."""
         return self._owner is (current() if thread is None else thread)
 
-    def _owner_ended(self, co: coro) -> None:
+    def owner_ended(self, co: coro) -> None:
+        """Wake all that wait: they find out."""
         for waiter in self._waiting:
             waiter._kernel.wake(waiter)
 

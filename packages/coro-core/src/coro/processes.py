@@ -263,7 +263,6 @@ def forget(kernel: Kernel, survivor: coro | None) -> None:
     kernel.at_end.clear()
     if kernel.signals is not None:
         kernel.signals[1]()
-    kernel.waiting.clear()
     kernel.externals = 0
     kernel.thread = threading.get_ident()
     if kernel.poller is not None:

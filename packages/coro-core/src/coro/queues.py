@@ -132,13 +132,13 @@ class Queue(Generic[T]):
         box = [co, EMPTY]
         try:
             self._putters.append(box)
-            while box[1] is EMPTY:
+            while True:
                 kernel.ready.popleft()()
                 kernel.current = co
                 co._scheduled = 0
                 if co._pending is not None:
                     kernel.settle(co)
-                if self._limit == -inf:
+                if box[1] is not EMPTY or self._limit == -inf:
                     break
         except BaseException as exc:
             if exc is not kernel.settled:  # as in Kernel.park

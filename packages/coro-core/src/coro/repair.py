@@ -46,7 +46,6 @@ def repair(kernel: Kernel, interrupted: coro | None) -> None:
                 parked[co._resume] = co
     repair_queues(kernel, parked, interrupted)
     repair_timers(kernel)
-    kernel.waiting &= set(kernel.live.values())
     repair_descriptors(kernel)
 
 
@@ -78,7 +77,8 @@ def repair_queues(kernel: Kernel, parked: dict[Entry, coro], interrupted: coro |
         kernel.yielded = deque()
     known = set(kernel.newborn)
     lost = [co for co in kernel.live.values() if not co._started and co not in known]
-    newborn = lost + [co for co in kernel.newborn if not co._started and not co._dead]
+    # The dead ones too: each has its place in the queue, and who comes behind it would come sooner without it.
+    newborn = lost + [co for co in kernel.newborn if not co._started]
     kernel.newborn.clear()
     kernel.newborn.extend(newborn)
 

@@ -141,10 +141,10 @@ def waits_for(co: coro) -> str:
         if co is entry.reader or co is entry.writer:
             return f"descriptor {entry.fd} to become {'readable' if co is entry.reader else 'writable'}"
     for when, target in list(kernel.timer_map.items()):
-        if target is co or (isinstance(target, dict) and co in target):
+        if target is co or (isinstance(target, dict) and id(co) in target):
             return f"{max(0.0, when - time.monotonic()):.3g} s to pass"
     for other in all_threads.values():
-        if other._joiners is not None and co in other._joiners:
+        if isinstance(other._joiners, dict) and co in other._joiners:
             return f"the end of {other!r}"
     greenlet = co._greenlet
     frame = sys._getframe() if greenlet is None or greenlet is getcurrent() else greenlet.gr_frame

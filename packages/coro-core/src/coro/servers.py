@@ -18,13 +18,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from .connect import create_server
-from .coroutine import check_name, coro
+from .coroutine import at_end, check_name, coro
 from .exceptions import TimeoutError
 from .kernel import monotonic
 from .names import check_port, getaddrinfo, host_of, is_literal
 from .report import print_stderr
 from .sockets import AF, SO, SOCK, SOL, Address, sock, wrapped
-from .sync import at_end, check_count, inverted_semaphore, semaphore
+from .sync import check_count, inverted_semaphore, semaphore
 from .timeouts import check_seconds, with_timeout
 from .verbs import check_body, current, sleep_relative, spawn
 

@@ -232,7 +232,6 @@ class sock(Transfers):
         if entry.kernel is not kernel:
             entry = self._arm(kernel, co, mask)
         try:
-            kernel.waiting.add(co)
             if mask == READ:
                 entry.reader = co
             else:
@@ -240,7 +239,6 @@ class sock(Transfers):
             while not (entry.readable if mask == READ else entry.writable):
                 kernel.park(co)
         finally:
-            kernel.waiting.discard(co)
             if mask == READ:
                 entry.reader = None
             else:
@@ -320,34 +318,38 @@ class sock(Transfers):
                 self._give_way(co, READ)
                 entry = self._entry
             co._allowance -= 1
-        while True:
-            if not entry.readable:  # _wait and Kernel.park, spelt out: two frames less for each request
-                if entry.kernel is not kernel:
-                    entry = self._arm(kernel, co, READ)
-                try:
-                    kernel.waiting.add(co)
-                    entry.reader = co
-                    while not entry.readable:
-                        kernel.ready.popleft()()
-                        kernel.current = co
-                        co._scheduled = 0
-                        if co._pending is not None:
-                            kernel.settle(co)
-                except BaseException as exc:
-                    if exc is not kernel.settled:  # as in Kernel.park
-                        kernel.ready.appendleft(partial(kernel.repair, co))
-                        kernel.current = co
-                        co._scheduled = 0
-                    kernel.settled = None
-                    raise
-                finally:
-                    kernel.waiting.discard(co)
-                    entry.reader = None
-                co._allowance = co._selfishness
+        else:  # _wait and Kernel.park, spelt out: two frames less for each request
+            if entry.kernel is not kernel:
+                entry = self._arm(kernel, co, READ)
             try:
-                data = self._recv(size)
+                entry.reader = co
+                while True:
+                    kernel.ready.popleft()()
+                    kernel.current = co
+                    co._scheduled = 0
+                    if co._pending is not None:
+                        kernel.settle(co)
+                    if entry.readable:
+                        break
+            except BaseException as exc:
+                if exc is not kernel.settled:  # as in Kernel.park
+                    kernel.ready.appendleft(partial(kernel.repair, co))
+                    kernel.current = co
+                    co._scheduled = 0
+                kernel.settled = None
+                raise
+            finally:
+                entry.reader = None
+            co._allowance = co._selfishness
+        recv = self._recv  # a local: 3.11 does not expect a method in a slot, and searches each time
+        while True:
+            try:
+                data = recv(size)
             except BlockingIOError:
                 entry.readable = entry.hung_up = False
+                self._wait(kernel, co, READ)
+                entry = self._entry
+                recv = self._recv
             except OSError as exc:
                 raise_specific(exc)
                 raise
@@ -417,8 +419,9 @@ class sock(Transfers):
                 entry = self._entry
             co._allowance -= 1
             if type(data) is bytes and not flags:
+                send = self._send  # a local, as in `recv`
                 try:
-                    sent = self._send(data)
+                    sent = send(data)
                     if sent == len(data):
                         return sent
                 except BlockingIOError:

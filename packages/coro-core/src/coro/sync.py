@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -79,19 +79,6 @@ def check_waker(waiter: coro) -> None:
     """
     if waiter._kernel.current is None:
         waiter._kernel.check_thread(waiter)
-
-
-def at_end(co: coro, who: T, ended: Callable[[T, coro], object]) -> None:
-    """Have ``ended(who, co)`` called when *co* ends or is cancelled.  It must neither block nor raise."""
-    if co._joiners is None:
-        co._joiners = {}
-    co._joiners[who] = ended
-
-
-def not_at_end(co: coro, who: object) -> None:
-    """Undo `at_end`."""
-    if co._joiners:
-        co._joiners.pop(who, None)
 
 
 def described(primitive: object, state: str, waiting: Iterable[coro], count: int) -> str:
@@ -435,12 +422,14 @@ class Event:
         waiting = self._waiting
         waiting[co] = None
         try:
-            while co in waiting:
+            while True:
                 kernel.ready.popleft()()
                 kernel.current = co
                 co._scheduled = 0
                 if co._pending is not None:
                     kernel.settle(co)
+                if co not in waiting:
+                    return True
         except BaseException as exc:
             if exc is not kernel.settled:  # as in Kernel.park
                 kernel.ready.appendleft(partial(kernel.repair, co))
@@ -449,7 +438,6 @@ class Event:
             kernel.settled = None
             waiting.pop(co, None)
             raise
-        return True
 
     def __repr__(self) -> str:
         return described(self, "set, " if self._flag else "unset, ", self._waiting, len(self._waiting))

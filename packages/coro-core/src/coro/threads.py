@@ -15,10 +15,9 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 
-from .coroutine import coro
+from .coroutine import at_end, coro
 from .exceptions import DeadCoroutine, Shutdown
 from .kernel import Kernel, calling, this_kernel
-from .sync import at_end
 from .verbs import check_body, spawn
 
 __all__ = ["Portal", "ThreadPool", "set_thread_limit", "to_thread"]

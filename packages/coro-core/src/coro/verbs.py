@@ -341,11 +341,9 @@ def wait_for(kernel: Kernel, co: coro, fd: int, mask: int) -> None:
             entry.reader = co
         else:
             entry.writer = co
-        kernel.waiting.add(co)
         while entry.reader is co if mask == READ else entry.writer is co:
             kernel.park(co)
     finally:
-        kernel.waiting.discard(co)
         leave(kernel, co, entry, mask)
 
 

@@ -1,0 +1,446 @@
+"""The least that coroutines on greenlet can be: what `benchmarks.floors` builds up, step by step.
+
+Each class and function here does what the one before it does, and one thing more.  Nothing of coro is used.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from heapq import heappush
+from typing import Any, cast
+
+from greenlet import getcurrent, greenlet
+
+from .programs import FOREVER, resident
+
+
+def timed(function: Callable[[], object], times: int) -> float:
+    """Return the seconds that *function* takes for each of so many operations."""
+    begin = time.perf_counter()
+    function()
+    return (time.perf_counter() - begin) / times
+
+
+# -- coroutines ------------------------------------------------------------------------------------------------------
+
+
+class Coroutine:
+    """Where it parks, whether it is on its way, and what is to be raised in it."""
+
+    __slots__ = ("pending", "resume", "scheduled")
+
+    def __init__(self, resume: Callable[[], object]) -> None:
+        self.resume = resume
+        self.scheduled = False
+        self.pending: BaseException | None = None
+
+
+class Worker(greenlet):
+    """A greenlet that knows what each thread must have one of."""
+
+    __slots__ = ("scheduler",)
+
+    scheduler: Scheduler
+
+
+worker = cast("Callable[[], Worker]", getcurrent)
+
+
+class Scheduler:
+    """A queue of those that are ready: whoever parks calls the next one."""
+
+    __slots__ = ("begun", "budget", "current", "ready", "yielded")
+
+    def __init__(self) -> None:
+        self.ready: deque[Callable[[], Any]] = deque()
+        self.yielded: deque[Callable[[], Any]] = deque()
+        self.current: Coroutine | None = None
+        self.begun = 0  # and not yet through
+        self.budget = 64
+
+    def spawn(self, function: Callable[[], object]) -> Coroutine:
+        """Make a coroutine.  Its stack begins where all others begin, so each switch exchanges one for another."""
+        main = getcurrent()
+
+        def body() -> None:
+            main.switch()
+            self.current = co
+            co.scheduled = False
+            function()
+            self.begun -= 1
+
+        new = Worker(body)
+        new.scheduler = self
+        co = Coroutine(new.switch)
+        new.switch()
+        self.begun += 1
+        co.scheduled = True
+        self.ready.append(co.resume)
+        return co
+
+    def run(self) -> None:
+        """Run all, in the greenlet that has made them."""
+        while self.begun:
+            self.ready.popleft()()
+
+    def poll(self) -> Any:
+        """An entry of the queue: ask the system, every 64 switches, and go on."""
+        self.budget -= len(self.ready)
+        if self.budget <= 0:
+            self.budget = 64
+            select.select([], [], [], 0)
+        self.ready.append(self.poll)
+        return self.ready.popleft()()
+
+    def poll_fairly(self) -> Any:
+        """The same, and those that yielded come after all that the others have made ready."""
+        if not self.ready:
+            self.ready, self.yielded = self.yielded, self.ready
+        self.budget -= len(self.ready)
+        if self.budget <= 0:
+            self.budget = 64
+            select.select([], [], [], 0)
+        self.ready.append(self.poll_fairly)
+        return self.ready.popleft()()
+
+
+def give_way() -> None:
+    scheduler = worker().scheduler
+    me = scheduler.current
+    assert me is not None
+    scheduler.ready.append(me.resume)
+    me.scheduled = True
+    scheduler.ready.popleft()()
+    scheduler.current = me
+    me.scheduled = False
+    if me.pending is not None:
+        raise me.pending
+
+
+def give_way_fairly() -> None:
+    scheduler = worker().scheduler
+    me = scheduler.current
+    assert me is not None
+    scheduler.yielded.append(me.resume)
+    me.scheduled = True
+    scheduler.ready.popleft()()
+    scheduler.current = me
+    me.scheduled = False
+    if me.pending is not None:
+        raise me.pending
+
+
+def polling(scheduler: Scheduler) -> Scheduler:
+    scheduler.ready.append(scheduler.poll_fairly)
+    return scheduler
+
+
+def two_that_yield(times: int, scheduler: Scheduler, yields: Callable[[], None]) -> float:
+    through: list[int] = []
+
+    def body(number: int) -> None:
+        for _ in range(times // 2):
+            give_way()
+        through.append(number)
+
+    scheduler.spawn(lambda: body(0))
+    scheduler.spawn(lambda: body(1))
+    spent = timed(scheduler.run, times)
+    assert through == [0, 1], "the first to begin is the first to be through"
+    return spent
+
+
+def switch_in_any_thread(times: int) -> float:
+    return two_that_yield(times, Scheduler(), give_way)
+
+
+def switch_and_poll(times: int) -> float:
+    scheduler = Scheduler()
+    scheduler.ready.append(scheduler.poll)
+    return two_that_yield(times, scheduler, give_way)
+
+
+def switch_fairly(times: int) -> float:
+    return two_that_yield(times, polling(Scheduler()), give_way_fairly)
+
+
+# -- what waits for each other ---------------------------------------------------------------------------------------
+
+
+class Semaphore:
+    """Units are handed over to those that wait, in the order in which they came."""
+
+    __slots__ = ("units", "waiting")
+
+    def __init__(self, units: int) -> None:
+        self.units = units
+        self.waiting: deque[tuple[Coroutine, Scheduler]] = deque()
+
+    def acquire(self) -> None:
+        if self.units:
+            self.units -= 1
+            return
+        scheduler = worker().scheduler
+        me = scheduler.current
+        assert me is not None
+        self.waiting.append((me, scheduler))
+        scheduler.ready.popleft()()
+        scheduler.current = me
+        me.scheduled = False
+        if me.pending is not None:
+            raise me.pending
+
+    def release(self) -> None:
+        if self.waiting:
+            heir, scheduler = self.waiting.popleft()
+            if not heir.scheduled:
+                scheduler.ready.append(heir.resume)
+                heir.scheduled = True
+        else:
+            self.units += 1
+
+
+class Event:
+    """Wakes all that wait."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[Coroutine, Scheduler]] = deque()
+
+    def wait(self) -> None:
+        scheduler = worker().scheduler
+        me = scheduler.current
+        assert me is not None
+        self.waiting.append((me, scheduler))
+        scheduler.ready.popleft()()
+        scheduler.current = me
+        me.scheduled = False
+        if me.pending is not None:
+            raise me.pending
+
+    def set(self) -> None:
+        for waiter, scheduler in self.waiting:
+            if not waiter.scheduled:
+                scheduler.ready.append(waiter.resume)
+                waiter.scheduled = True
+        self.waiting.clear()
+
+
+Spawn = Callable[[Callable[[], None]], object]
+
+
+def hand_over(times: int, spawn: Spawn, run: Callable[[], object], make: Callable[[int], Any]) -> float:
+    """Two coroutines hand the turn to each other, through two semaphores."""
+    first, second, order = make(1), make(0), bytearray()
+
+    def body(me: int, mine: Any, other: Any) -> None:
+        for _ in range(times // 2):
+            mine.acquire()
+            order.append(me)
+            other.release()
+
+    spawn(lambda: body(0, first, second))
+    spawn(lambda: body(1, second, first))
+    spent = timed(run, times)
+    assert order == b"\0\1" * (times // 2), "the turns were not taken in turn"
+    return spent
+
+
+def compete(
+    times: int,
+    spawn: Spawn,
+    run: Callable[[], object],
+    enter: Callable[[], object],
+    leave: Callable[[], object],
+    give_way: Callable[[], object],
+) -> float:
+    """Ten coroutines compete for a mutex, whose owner gives way before it unlocks."""
+    inside = through = 0
+
+    def body() -> None:
+        nonlocal inside, through
+        for _ in range(times // 10):
+            enter()
+            inside += 1
+            give_way()
+            assert inside == 1, "two own the mutex"
+            inside -= 1
+            leave()
+        through += 1
+
+    for _ in range(10):
+        spawn(body)
+    spent = timed(run, times)
+    assert through == 10
+    return spent
+
+
+def wake_up(
+    times: int, spawn: Spawn, run: Callable[[], object], make: Callable[[], Any], give_way: Callable[[], object]
+) -> float:
+    """A thousand coroutines wait for an event.  The time is from setting it until all have run."""
+    times = min(times, 1000)
+    waiting, woken = bytearray(), bytearray()
+    event, end = make(), make()
+    spent = 0.0
+
+    def body() -> None:
+        waiting.append(0)
+        event.wait()
+        woken.append(0)
+        end.wait()
+
+    def main() -> None:
+        nonlocal spent
+        while len(waiting) < times:
+            give_way()
+        begin = time.perf_counter()
+        event.set()
+        while len(woken) < times:
+            give_way()
+        spent = time.perf_counter() - begin
+        end.set()
+
+    for _ in range(times):
+        spawn(body)
+    spawn(main)
+    run()
+    return spent / times
+
+
+def semaphore_of_any_thread(times: int) -> float:
+    scheduler = Scheduler()
+    return hand_over(times, scheduler.spawn, scheduler.run, Semaphore)
+
+
+def semaphore_and_poll(times: int) -> float:
+    scheduler = polling(Scheduler())
+    return hand_over(times, scheduler.spawn, scheduler.run, Semaphore)
+
+
+def mutex_of_any_thread(times: int) -> float:
+    scheduler = Scheduler()
+    lock = Semaphore(1)
+    return compete(times, scheduler.spawn, scheduler.run, lock.acquire, lock.release, give_way)
+
+
+def mutex_and_poll(times: int) -> float:
+    scheduler = polling(Scheduler())
+    lock = Semaphore(1)
+    return compete(times, scheduler.spawn, scheduler.run, lock.acquire, lock.release, give_way_fairly)
+
+
+def event_of_any_thread(times: int) -> float:
+    scheduler = Scheduler()
+    return wake_up(times, scheduler.spawn, scheduler.run, Event, give_way)
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+class Known:
+    """What a coroutine object must hold at least: what to call, with what, where it parks, and what came of it."""
+
+    __slots__ = ("args", "context", "dead", "fun", "id", "joiners", "kwargs", "name", "resume", "value")
+
+    id: int
+
+
+def make(fun: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object] | None) -> Known:
+    co = object.__new__(Known)
+    co.fun = fun
+    co.args = args
+    co.kwargs = kwargs
+    co.dead = False
+    co.context = co.joiners = co.name = co.resume = co.value = None
+    return co
+
+
+def bytes_of_each(count: int, park: Callable[[], object]) -> float:
+    """Return what each of so many occupies that *park* makes."""
+    gc.collect()
+    before = resident()
+    kept = [park() for _ in range(count)]
+    gc.collect()
+    return (resident() - before) / len(kept)
+
+
+def memory_of_greenlet(count: int) -> float:
+    main = getcurrent()
+
+    def sleep(seconds: float) -> None:
+        main.switch()
+
+    def body() -> None:
+        sleep(FOREVER)
+
+    def park() -> greenlet:
+        new = greenlet(body)
+        new.switch()
+        return new
+
+    return bytes_of_each(count, park)
+
+
+def memory_of_known(count: int, timers: bool = False) -> float:
+    main = getcurrent()
+    living: dict[int, Known] = {}
+    deadlines: list[float] = []
+    sleeping: dict[float, Known] = {}
+    next_id = itertools.count(1).__next__
+    scheduler = Scheduler()
+
+    def sleep(seconds: float) -> None:
+        me = worker().scheduler.current
+        if timers:
+            when = time.monotonic() + seconds
+            heappush(deadlines, when)
+            sleeping[when] = cast("Known", me)
+        main.switch()
+
+    def body() -> None:
+        sleep(FOREVER)
+
+    def run() -> None:
+        co = cast("Known", scheduler.current)
+        co.value = co.fun(*co.args)
+
+    def park() -> Known:
+        co = make(body, (), None)
+        co.id = number = next_id()
+        living[number] = co
+        new = Worker(run)
+        new.scheduler = scheduler
+        scheduler.current = cast("Any", co)
+        co.resume = cast("Any", new.switch)
+        new.switch()
+        return co
+
+    return bytes_of_each(count, park)
+
+
+def memory_of_sleeper(count: int) -> float:
+    return memory_of_known(count, timers=True)
+
+
+def sleeping(count: int, spawn: Callable[..., Any], sleep: Callable[[float], object]) -> float:
+    """The same for a library, whose coroutines begin when this one sleeps."""
+    begun = bytearray()
+
+    def body() -> None:
+        begun.append(0)
+        sleep(FOREVER)
+
+    gc.collect()
+    before = resident()
+    kept = [spawn(body) for _ in range(count)]
+    while len(begun) < count:
+        sleep(0.001)
+    gc.collect()
+    return (resident() - before) / len(kept)
