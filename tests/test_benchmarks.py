@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the suite is no package that anybody installs
 
-from benchmarks import compare, echo, floors, native, plots, stats, suite, syscalls, tables  # noqa: E402
+from benchmarks import compare, echo, floors, native, plots, profile, stats, suite, syscalls, tables  # noqa: E402
 from benchmarks.__main__ import main, parse  # noqa: E402
 from benchmarks.cells import CELLS, COROUTINES, ENTRANTS, GROUPS, chosen, missing, shrunk  # noqa: E402
 
@@ -540,7 +540,7 @@ def test_the_figures_in_the_documentation_come_from_its_reports(path: Path, tmp_
 
     for made in tmp_path.iterdir():
         assert (path.parent / made.name).read_text(encoding="utf-8") == made.read_text(encoding="utf-8"), made.name
-    beside = {there.name for there in path.parent.iterdir()} - {"floors.txt"}  # of another program
+    beside = {there.name for there in path.parent.iterdir()} - {"floors.txt", "profile.txt"}  # of other programs
     assert {made.name for made in tmp_path.iterdir()} == beside
 
 
@@ -650,6 +650,61 @@ def test_an_echo_costs_one_recv_and_one_send(poller: str, monkeypatch: pytest.Mo
     assert found["send"] == pytest.approx(1, abs=0.1)
     assert abs(found["EAGAIN"]) < 0.1
     assert abs(found["epoll_ctl"]) < 0.1
+
+
+# -- in whose code the time goes -------------------------------------------------------------------------------------
+
+
+def test_the_parts_of_a_profile() -> None:
+    """Shared objects are sorted by whose they are; comments and what has no share are left out."""
+    report = """\
+# Overhead;Shared Object
+ 61.50%;[kernel.kallsyms]
+  0.50%;[vdso]
+ 20.00%;libpython3.11.so.1.0
+ 10.25%;libc.so.6
+  3.00%;_greenlet.cpython-311-x86_64-linux-gnu.so
+  2.00%;_socket.cpython-311-x86_64-linux-gnu.so
+  1.00%;select.cpython-311-x86_64-linux-gnu.so
+  1.75%;loop.cpython-311-x86_64-linux-gnu.so
+
+"""
+    assert profile.parted(report) == pytest.approx(
+        {
+            "the system": 0.62,
+            "the interpreter": 0.2,
+            "the C library": 0.1025,
+            "greenlet": 0.03,
+            "modules of the standard library": 0.03,
+            "compiled code of the library": 0.0175,
+        }
+    )
+
+
+def can_profile() -> bool:
+    try:
+        profile.perf("record", "-q", "-e", "cpu-clock", "-o", os.devnull, "--", "true")
+    except RuntimeError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not can_profile(), reason="profiles are made by perf, which is not installed or may not look")
+def test_most_of_an_echo_is_spent_in_the_system() -> None:
+    """The shares make a whole, and belong to a server that has answered."""
+    spent, parts = profile.profile("coro", 10, seconds=0.5)
+
+    assert 1e-6 < spent < 1e-3
+    assert sum(parts.values()) == pytest.approx(1, abs=0.02)
+    assert parts["the system"] > parts["the interpreter"] > 0
+
+
+def test_a_profile_that_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In perf's own words, or that there is none."""
+    monkeypatch.setenv("PATH", os.devnull)
+
+    with pytest.raises(RuntimeError, match="perf is not installed"):
+        profile.perf("--version")
 
 
 # -- floors ----------------------------------------------------------------------------------------------------------
