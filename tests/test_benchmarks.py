@@ -734,8 +734,8 @@ def test_the_table_of_a_floor() -> None:
     lines = floors.table(title, times).splitlines()
 
     assert len(lines) == 2 + len(steps)
-    assert lines[2] == "| greenlet.switch, nothing else | 150 ns | **0.17** [0.17, 0.17] |"
-    assert lines[-1] == "| gevent.sleep(0) | 900 ns | **1.00** [1.00, 1.00] |"
+    assert lines[2] == "| greenlet.switch, nothing else | 150 ns | **0.12** [0.12, 0.12] |"
+    assert lines[-1] == "| gevent.sleep(0) | 1.2 µs | **1.00** [1.00, 1.00] |"
 
 
 # -- the command line ------------------------------------------------------------------------------------------------
