@@ -196,7 +196,7 @@ GROUPS: dict[str, list[Cell]] = {
         echo("tcp_1_16384", "TCP echo, 1 connection, 16 KiB", "tcp", 1, 16_384),
         echo("tcp_100_16384", "TCP echo, 100 connections, 16 KiB", "tcp", 100, 16_384),
         echo("tcp_1000_16384", "TCP echo, 1,000 connections, 16 KiB", "tcp", 1000, 16_384),
-        echo("accept", "accept, one echo, close; 100 at once", "accept", 100, 64),
+        echo("accept", "accept, one echo, close; 100 at once", "accept", 100, 64, "greenlet"),
         echo("udp_100_64", "UDP echo, 100 clients, 64 bytes", "udp", 100, 64, *PROTOCOLS, "greenlet"),
         echo("tls_100_64", "TLS echo, 100 connections, 64 bytes", "tls", 100, 64, "coro-select", "greenlet", "c"),
         echo("tls_100_16384", "TLS echo, 100 connections, 16 KiB", "tls", 100, 16_384, "coro-select", "greenlet", "c"),

@@ -376,7 +376,7 @@ def spawn_in_greenlet(times: int) -> float:
                 me.scheduler.current = co
                 me.gr_context = co.context
                 try:
-                    co.value = co.fun(*co.args)
+                    co.value = co.fun(*co.args) if co.args else co.fun()
                 except BaseException as exc:
                     co.value = exc
                 co.dead = True
@@ -518,18 +518,24 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "spawn-known": ("which has a number and is found by it", spawn_known),
         "spawn-where": ("and knows where it was made", spawn_known_where),
         "spawn-greenlet": ("and runs in a greenlet, with context variables of its own", spawn_in_greenlet),
-        "spawn-coro": ("coro.spawn", spawn_of_coro),
-        "spawn-gevent": ("gevent.spawn", spawn_of_gevent),
+        "spawn-coro": ("coro.spawn, and join", spawn_of_coro),
+        "spawn-gevent": ("gevent.spawn, and join", spawn_of_gevent),
     },
     "A hand-over through a semaphore": {
         "semaphore-thread": ("by such a switch", least.semaphore_of_any_thread),
-        "semaphore-poll": ("and the system is asked every 64 switches", least.semaphore_and_poll),
+        "semaphore-poll": (
+            "and the system is asked every 64 switches, yielders wait behind the others",
+            least.semaphore_and_poll,
+        ),
         "semaphore-coro": ("coro.semaphore", semaphore_of_coro),
         "semaphore-gevent": ("gevent.lock.Semaphore, which is compiled", semaphore_of_gevent),
     },
     "Lock a mutex, yield, unlock it; 10 compete": {
         "mutex-thread": ("by such a switch, handed over in turn", least.mutex_of_any_thread),
-        "mutex-poll": ("and the system is asked every 64 switches", least.mutex_and_poll),
+        "mutex-poll": (
+            "and the system is asked every 64 switches, yielders wait behind the others",
+            least.mutex_and_poll,
+        ),
         "mutex-coro": ("coro.mutex, which knows its owner", mutex_of_coro),
         "mutex-gevent": ("gevent.lock.Semaphore(1), which is compiled, and not handed over in turn", mutex_of_gevent),
     },

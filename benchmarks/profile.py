@@ -25,18 +25,20 @@ SECONDS = 3.0
 SAMPLES = 2000  # per second
 #: Beginnings of the names of shared objects, and whose code that is.  What begins otherwise is the library's own.
 PARTS = {
-    "[kernel": "the system",
-    "[vdso]": "the system",
+    "[unknown": "unknown",
+    "[": "the system",  # itself, and its modules
     "libpython": "the interpreter",
     "python": "the interpreter",
-    "libc": "the C library",
+    "libc.": "the C library",
+    "libc-": "the C library",
     "libpthread": "the C library",
     "ld-": "the C library",
     "_greenlet": "greenlet",
     "_socket": "modules of the standard library",
     "select": "modules of the standard library",
 }
-COLUMNS = (*dict.fromkeys(PARTS.values()), "compiled code of the library")
+OWN = "compiled code of the library"
+COLUMNS = (*dict.fromkeys(part for part in PARTS.values() if part != "unknown"), OWN)
 
 
 def parted(report: str) -> dict[str, float]:
@@ -46,7 +48,7 @@ def parted(report: str) -> dict[str, float]:
         share, _, name = line.partition(";")
         if line.startswith("#") or not share.strip().endswith("%"):
             continue
-        part = next((part for begin, part in PARTS.items() if name.strip().startswith(begin)), COLUMNS[-1])
+        part = next((part for begin, part in PARTS.items() if name.strip().startswith(begin)), OWN)
         parts[part] += float(share.strip().rstrip("%")) / 100
     return dict(parts)
 
@@ -74,7 +76,10 @@ def profile(entrant: str, connections: int, seconds: float = SECONDS) -> tuple[f
         perf("record", "-q", "-e", "cpu-clock", "-F", str(SAMPLES), "-p", str(pid), "-o", path, *for_time)
         run = load.result()
         report = perf("report", "-i", path, "--stdio", "--sort", "dso", "-t", ";", "-q")
-    return run["server"] / run["requests"], parted(report)
+    parts = parted(report)
+    if not parts.get("the system"):
+        raise RuntimeError("perf may not look into the system: see kernel.perf_event_paranoid in proc(5)")
+    return run["server"] / run["requests"], parts
 
 
 def table(connections: int) -> str:

@@ -1067,7 +1067,7 @@ class RealRun(Interpreter):
         ):
             assert not rest
         for co in self.cos:
-            assert not co._joiners
+            assert co._joiners is None
             assert co._pending is None
             assert not co._stale or co.dead
 

@@ -230,15 +230,15 @@ def test_D_41_an_owner_keeps_no_trace_of_mutexes_that_it_has_given_up(loop):
             with m:
                 co = coro.spawn(m.lock)
                 settle()
-                assert me._joiners
+                assert me._joiners is not None
                 co.shutdown()
                 settle()
-                assert not me._joiners
+                assert me._joiners is None
             with m:
                 coro.spawn(lambda m=m: m.lock() and m.unlock())
                 settle()
-                assert me._joiners
-            assert not me._joiners
+                assert me._joiners is not None
+            assert me._joiners is None
             settle()
 
     loop(main)
@@ -468,7 +468,7 @@ def test_D_41_the_end_of_a_later_holder_of_an_rw_lock_is_seen_too(loop, give_up)
         lock.write_lock()
         settle()
         settle()
-        assert bool(coro.current()._joiners) is not give_up
+        assert (coro.current()._joiners is None) is give_up
 
     def last(lock):
         try:
@@ -483,7 +483,7 @@ def test_D_41_the_end_of_a_later_holder_of_an_rw_lock_is_seen_too(loop, give_up)
         waiter = coro.spawn(last, lock)
         settle()
         lock.read_unlock()
-        assert not coro.current()._joiners
+        assert coro.current()._joiners is None
         settle()
         if give_up:
             waiter.shutdown()
@@ -574,7 +574,7 @@ def test_a_mutex_has_never_two_owners_and_is_never_lost(loop, seed):
         assert count[0] > 100
         assert not m.locked()
         assert len(m) == 0
-        assert not coro.current()._joiners
+        assert coro.current()._joiners is None
 
     loop(main)
 
@@ -628,6 +628,6 @@ def test_an_rw_lock_never_mixes_readers_and_a_writer(loop, seed):
         assert count[0] > 100
         assert lock.write_lock_nowait()
         lock.write_unlock()
-        assert not coro.current()._joiners
+        assert coro.current()._joiners is None
 
     loop(main)

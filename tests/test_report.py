@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import socket
+import threading
 
 import pytest
 
 import coro
+
+from .helpers import posix
 
 
 def test_a_blocked_coroutine_says_what_it_waits_for(loop):
@@ -148,3 +153,36 @@ def test_two_that_want_the_same_are_told_so_in_words(loop):
 
     with a, b:
         loop(main)
+
+
+@posix
+def test_a_deadlock_is_noticed_when_nobody_waits_for_a_descriptor_any_more(poller):
+    """Not while one reads, then another, then one writes; the descriptors that are left count for nothing."""
+    reached = []
+
+    def main():
+        a, b = coro.socketpair()
+        c, d = coro.socketpair()
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(write_end, b"x" * 4096)
+        try:
+            threading.Timer(0.03, os.write, (b.fileno(), b"1")).start()
+            assert a.recv(1) == b"1"
+            threading.Timer(0.03, os.write, (d.fileno(), b"2")).start()
+            assert c.recv(1) == b"2"
+            threading.Timer(0.03, os.read, (read_end, 1 << 20)).start()
+            coro.wait_for_write(write_end)
+            reached.append(True)
+            coro.suspend()
+        finally:
+            os.close(read_end)
+            os.close(write_end)
+            for end in (a, b, c, d):
+                end.close()
+
+    with pytest.raises(coro.DeadlockError):
+        coro.run(main)
+    assert reached

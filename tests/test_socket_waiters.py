@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from typing import Any
 
 import pytest
 
@@ -346,5 +348,44 @@ def test_D_42_an_allowance_that_cannot_be_is_refused(loop):
             assert (child._selfishness, me._selfishness) == (32768, 4)
         finally:
             set_selfishness(4)
+
+    loop(main)
+
+
+@pytest.mark.parametrize("kind", ["datagrams", "pipe", "stream"])
+def test_what_ends_a_wait_has_nothing_to_do_with_an_error_before_it(loop, kind):
+    """A read that found nothing is no context of what is raised while the next one waits."""
+
+    def main():
+        ends: list[Any] = []
+        if kind == "datagrams":
+            ends += [coro.udp_sock()]
+            ends[0].bind(("127.0.0.1", 0))
+            sender = coro.udp_sock()
+            ends += [sender]
+            sender.sendto(b"12", ends[0].getsockname())
+        elif kind == "pipe":
+            ends += [coro.fd_sock(end) for end in os.pipe()]
+            ends[1].send(b"12")
+        else:
+            ends += coro.socketpair()
+            ends[1].send(b"12")
+        caught: list[BaseException] = []
+
+        def read() -> None:
+            assert ends[0].recv(2) == b"12"
+            try:
+                ends[0].recv(2)
+            except ValueError as exc:
+                caught.append(exc)
+
+        reader = coro.spawn(read)
+        coro.sleep_relative(0.01)
+        reader.raise_exception(ValueError("from outside"))
+        reader.join()
+        for end in ends:
+            end.close()
+        assert str(caught[0]) == "from outside"
+        assert caught[0].__context__ is None
 
     loop(main)

@@ -27,8 +27,8 @@ def tcp() -> None:
     epoll = select.epoll()
 
     def poll() -> Any:
-        """Switch to the first that epoll says is ready."""
-        for fd, _ in epoll.poll():
+        """Switch to the first that is ready, or that epoll says is."""
+        for fd, _ in epoll.poll(0 if ready else None):
             ready.append(readers[fd])
         ready.append(poll)
         return ready.popleft()()

@@ -107,7 +107,7 @@ class coro:
         self._resume: Any = None  # the switch of the greenlet that it parks in
         self._greenlet: greenlet | None = None
         #: Who is told of its end: coroutines to wake, with None, or others, with what to call: ``function(who, self)``;
-        #: or a mutex alone, which is told by its ``owner_ended``: a dict for each hand-over would cost a twentieth.
+        #: or a mutex alone, which is told by its ``_owner_ended``: a dict for each hand-over would cost a twentieth.
         self._joiners: Any = None
         self._made_in: CodeType | None = None  # the code that has called `spawn` or `new`
         self._made_at = 0  # the instruction of that call
@@ -332,7 +332,7 @@ def at_end(co: coro, who: T, ended: Callable[[T, coro], object] | None) -> None:
     """
     joiners = co._joiners
     if type(joiners) is not dict:
-        co._joiners = joiners = {} if joiners is None else {joiners: type(joiners).owner_ended}
+        co._joiners = joiners = {} if joiners is None else {joiners: type(joiners)._owner_ended}
     joiners[who] = ended
 
 

@@ -70,7 +70,7 @@ class mutex:
             if owner._joiners is None:
                 owner._joiners = self
             else:
-                at_end(owner, self, mutex.owner_ended)
+                at_end(owner, self, mutex._owner_ended)
         try:
             waiting.append(co)
             while True:
@@ -146,7 +146,7 @@ class mutex:
                     if heir._joiners is None:
                         heir._joiners = self
                     else:
-                        at_end(heir, self, mutex.owner_ended)
+                        at_end(heir, self, mutex._owner_ended)
                 if not heir._scheduled:
                     heir._kernel.ready.append(heir._resume)
                     heir._scheduled = READY
@@ -162,7 +162,7 @@ class mutex:
         """Return whether a coroutine, by default the caller, owns the mutex."""
         return self._owner is (current() if thread is None else thread)
 
-    def owner_ended(self, co: coro) -> None:
+    def _owner_ended(self, co: coro) -> None:
         """Wake all that wait: they find out."""
         for waiter in self._waiting:
             waiter._kernel.wake(waiter)

@@ -323,14 +323,12 @@ class sock(Transfers):
                 entry = self._arm(kernel, co, READ)
             try:
                 entry.reader = co
-                while True:
+                while not entry.readable:
                     kernel.ready.popleft()()
                     kernel.current = co
                     co._scheduled = 0
                     if co._pending is not None:
                         kernel.settle(co)
-                    if entry.readable:
-                        break
             except BaseException as exc:
                 if exc is not kernel.settled:  # as in Kernel.park
                     kernel.ready.appendleft(partial(kernel.repair, co))
@@ -347,9 +345,6 @@ class sock(Transfers):
                 data = recv(size)
             except BlockingIOError:
                 entry.readable = entry.hung_up = False
-                self._wait(kernel, co, READ)
-                entry = self._entry
-                recv = self._recv
             except OSError as exc:
                 raise_specific(exc)
                 raise
@@ -357,6 +352,9 @@ class sock(Transfers):
                 if len(data) < size and self._stream and not entry.hung_up:
                     entry.readable = False
                 return data
+            self._wait(kernel, co, READ)  # not in the handler: what is raised in it has nothing to do with that error
+            entry = self._entry
+            recv = self._recv
 
     read = recv
 
