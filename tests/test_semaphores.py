@@ -319,19 +319,3 @@ def test_no_unit_is_lost_and_nobody_overtaken_under_random_interruption(loop, se
         assert not s._waiting
 
     loop(main)
-
-
-def test_units_that_the_program_adds_by_itself_are_given_away_too(loop):
-    """The number of free units is an attribute; who has been told of none may find some at the next release."""
-
-    def main():
-        units = coro.semaphore(0)
-        waiters = [coro.spawn(units.acquire) for _ in range(3)]
-        coro.yield_slice()
-        units.avail = 2
-        units.release()
-        for waiter in waiters:
-            waiter.join(10)
-        assert units.avail == 0
-
-    loop(main)

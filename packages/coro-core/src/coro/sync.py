@@ -165,20 +165,10 @@ class semaphore:
 
     def release(self, n: int = 1) -> None:
         """Give back *n* units.  They go to the waiters at once, as far as they suffice."""
-        waiting = self._waiting
         if n is not ONE:
             check_count(n, "a number of units")
-        elif waiting and not self.avail:  # mostly the first one wants one, too
-            co, need = box = waiting.popleft()
-            kernel = co._kernel
-            if need is ONE and co._pending is None and not co._dead and kernel.current is not None:
-                box[1] = 0
-                if not co._scheduled:
-                    kernel.ready.append(co._resume)
-                    co._scheduled = READY
-                return
-            waiting.appendleft(box)
         avail = self.avail + n
+        waiting = self._waiting
         while waiting:
             co, need = box = waiting.popleft()
             kernel = co._kernel
