@@ -67,6 +67,7 @@ UNTOLD_WAITER = "a waiter that was given a hint does not learn of a close"
 EARLIER_THAN_NOW = "a negative timeout is over before those of 0 that began earlier"
 INNER_FIRST = "a timeout of 0 is over before an outer one with the same deadline"
 LATE_DEADLOCK = "timers that were cancelled delay the detection of a deadlock"
+TOLD_TWICE = "a coroutine that is shut down as the loop ends has its cleanup shut down too"
 LATE_BIRTH = "after a repair, a newborn begins in the place of one behind it that was cancelled"
 
 #: Where the kernel is known to break a rule: programs that meet one of these are left out until it is mended.
@@ -798,9 +799,9 @@ class Model:
     def tell(self) -> bool:
         """Shut down all that have not been told yet, in the order in which they were made ready first."""
         fresh = [co for co in self.live if co not in self.told]
-        self.told.update(fresh)
         for co in fresh:
-            co.shutdown()
+            co.shutdown()  # in the place of one that is on its way already, which counts as one
+            self.told.add(co)
         return bool(fresh)
 
     def end_sweep(self) -> None:

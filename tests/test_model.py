@@ -63,6 +63,13 @@ FOUND = {
             (("sleep", 2), ("schedule", 1, 0), ("schedule", 2, 0)),
         )
     ),
+    model.TOLD_TWICE: Program(
+        (
+            (("fail", "Break"),),
+            (("finally", (("sleep_until", -1),), (("sleep_until", 1),)),),
+            (("shutdown", 1),),
+        )
+    ),
     model.LATE_BIRTH: Program(
         (
             (("join", 5, None),),
