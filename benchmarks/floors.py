@@ -112,14 +112,14 @@ def joined(program: Program, times: int, spawn: Callable[..., Any]) -> float:
 
 
 def yielding(
-    times: int, spawn: Callable[..., object], run: Callable[[], object], give_way: Callable[[], None]
+    times: int, spawn: Spawn, run: Callable[[], object], give_way: Callable[[], None], width: int = 2
 ) -> float:
     def body() -> None:
-        for _ in range(times // 2):
+        for _ in range(times // width):
             give_way()
 
-    spawn(body)
-    spawn(body)
+    for _ in range(width):
+        spawn(body)
     return timed(run, times)
 
 
@@ -133,6 +133,18 @@ def switch_of_gevent(times: int) -> float:
     import gevent
 
     return in_gevent(partial(yielding, give_way=gevent.sleep), times)
+
+
+def wide_switch_of_coro(times: int) -> float:
+    import coro
+
+    return in_coro(partial(yielding, give_way=coro.yield_slice, width=min(times // 2, 1000)), times)
+
+
+def wide_switch_of_gevent(times: int) -> float:
+    import gevent
+
+    return in_gevent(partial(yielding, give_way=gevent.sleep, width=min(times // 2, 1000)), times)
 
 
 def semaphore_of_coro(times: int) -> float:
@@ -503,6 +515,18 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "switch-fair": ("behind all that the others make ready", least.switch_fairly),
         "switch-coro": ("coro.yield_slice", switch_of_coro),
         "switch-gevent": ("gevent.sleep(0)", switch_of_gevent),
+    },
+    "A switch between 1,000 coroutines that are runnable": {
+        "wide-thread": (
+            "found by thread; may be interrupted, is never scheduled twice",
+            least.wide_switch_in_any_thread,
+        ),
+        "wide-fair": (
+            "the system is asked every 64 switches, behind all that the others make ready",
+            least.wide_switch_fairly,
+        ),
+        "wide-coro": ("coro.yield_slice", wide_switch_of_coro),
+        "wide-gevent": ("gevent.sleep(0)", wide_switch_of_gevent),
     },
     "A trivial call under a timeout": {
         "timeout-call": ("a function that calls a function", timeout_call_only),

@@ -11,6 +11,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from heapq import heappush
 from typing import Any, cast
 
@@ -140,33 +141,41 @@ def polling(scheduler: Scheduler) -> Scheduler:
     return scheduler
 
 
-def two_that_yield(times: int, scheduler: Scheduler, yields: Callable[[], None]) -> float:
+def yield_in_turn(times: int, scheduler: Scheduler, yields: Callable[[], None], width: int = 2) -> float:
     through: list[int] = []
 
     def body(number: int) -> None:
-        for _ in range(times // 2):
+        for _ in range(times // width):
             yields()
         through.append(number)
 
-    scheduler.spawn(lambda: body(0))
-    scheduler.spawn(lambda: body(1))
+    for number in range(width):
+        scheduler.spawn(partial(body, number))
     spent = timed(scheduler.run, times)
-    assert through == [0, 1], "the first to begin is the first to be through"
+    assert through == [*range(width)], "the first to begin is the first to be through"
     return spent
 
 
 def switch_in_any_thread(times: int) -> float:
-    return two_that_yield(times, Scheduler(), give_way)
+    return yield_in_turn(times, Scheduler(), give_way)
 
 
 def switch_and_poll(times: int) -> float:
     scheduler = Scheduler()
     scheduler.ready.append(scheduler.poll)
-    return two_that_yield(times, scheduler, give_way)
+    return yield_in_turn(times, scheduler, give_way)
 
 
 def switch_fairly(times: int) -> float:
-    return two_that_yield(times, polling(Scheduler()), give_way_fairly)
+    return yield_in_turn(times, polling(Scheduler()), give_way_fairly)
+
+
+def wide_switch_in_any_thread(times: int) -> float:
+    return yield_in_turn(times, Scheduler(), give_way, min(times // 2, 1000))
+
+
+def wide_switch_fairly(times: int) -> float:
+    return yield_in_turn(times, polling(Scheduler()), give_way_fairly, min(times // 2, 1000))
 
 
 # -- what waits for each other ---------------------------------------------------------------------------------------

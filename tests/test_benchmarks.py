@@ -740,7 +740,7 @@ def test_a_step_uses_what_it_is_given(yields: Callable[[], None]) -> None:
         calls.append(None)
         yields()
 
-    least.two_that_yield(10, scheduler, counted)
+    least.yield_in_turn(10, scheduler, counted)
 
     assert len(calls) == 10
 
