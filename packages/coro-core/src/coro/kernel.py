@@ -29,8 +29,8 @@ Passes
 A pass ends when nothing is ready any more (or after 10,000 switches).  Coroutines that yielded wait in ``yielded`` for
 that moment, behind all that the pass makes ready, and behind all that the poll wakes if there is one.  `poll` really
 polls once per pass, or after 64 switches or half a millisecond, whichever comes first; short passes are skipped, except
-while there is both a yielder and a descriptor to be polled.  Polling on each pass would double the price of a hand-over
-between two coroutines.
+while a yielder and a waiter for a descriptor exist together.  Polling on each pass would double the price of a
+hand-over between two coroutines.
 
 Timers
 ------
@@ -82,6 +82,7 @@ SWITCHES_PER_PASS: Final = 10_000  # how long those that keep waking each other 
 DRAIN_POLLS: Final = 1000  # how many times 64 switches those that keep waking each other may delay the exit
 SPARE_WORKERS: Final = 1024  # greenlets kept while the loop idles, about 6 KB each
 LONGEST_WAIT: Final = 86400.0  # seconds: epoll and poll count milliseconds in 32 bits
+FEW_DESCRIPTORS: Final = 64  # to look through them takes as long as a poll
 POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is given up
 
 Entry = Callable[[], Any]
@@ -610,7 +611,7 @@ class Kernel:
         else:  # the pass is over
             batch = self.yielded
             self.budget = budget = self.budget - len(batch)
-            if budget > 0 and batch and not self.fds and not self.exiting:
+            if budget > 0 and batch and not (self.fds and self._must_ask()) and not self.exiting:
                 batch.append(self.poll)
                 self.yielded = ready
                 self.ready = batch
@@ -700,6 +701,10 @@ class Kernel:
             if ready or (self.exiting and not unwinding):
                 self.polled = now
                 return False
+
+    def _must_ask(self) -> bool:
+        """Return whether the end of a pass must be a poll.  Of many descriptors, a look costs more than a poll."""
+        return len(self.fds) > FEW_DESCRIPTORS or self._somebody_waits()
 
     def _somebody_waits(self) -> bool:
         """Return whether a coroutine waits for a descriptor."""

@@ -177,7 +177,7 @@ def suspend() -> Any:
 def yield_slice() -> None:
     """Let every other coroutine run that is ready, and all that these make ready, then go on.
 
-    If there is a descriptor to be polled the system is asked first, so "write to a pipe, then yield" lets the reader of
+    If somebody waits for a descriptor the system is asked first, so "write to a pipe, then yield" lets the reader of
     that pipe run before this returns.  `YieldFromMain` outside a coroutine.
     """
     try:
