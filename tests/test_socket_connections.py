@@ -521,3 +521,24 @@ def test_descriptors_are_not_leaked(loop, connection):
         assert this_kernel().fds == {}
 
     loop(main)
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "words"),
+    [
+        (("127.0.0.1", 65536), OverflowError, "a port is 0-65535, not 65536"),
+        (("", -1), OverflowError, "a port is 0-65535, not -1"),
+        (("127.0.0.1", "http"), TypeError, "the port of an address is a number, not 'http'"),
+    ],
+    ids=["too high", "negative", "a name"],
+)
+def test_a_server_whose_port_is_refused_leaves_no_socket_open(loop, recwarn, address, error, words):
+    """The error comes before there is a socket; a warning of one that was forgotten would come from the collection."""
+
+    def main():
+        with pytest.raises(error, match=words):
+            create_server(address)
+        gc.collect()
+
+    loop(main)
+    assert [str(warning.message) for warning in recwarn] == []
