@@ -123,7 +123,7 @@ def give_way() -> None:
         raise me.pending
 
 
-def give_way_fairly() -> None:
+def give_way_fairly() -> None:  # the same but for its queue, which as a parameter would cost
     scheduler = worker().scheduler
     me = scheduler.current
     assert me is not None

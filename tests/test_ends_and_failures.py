@@ -35,9 +35,6 @@ from .tls_fixtures import (  # noqa: F401
 FOR_EVER = 20  # seconds: only a test that fails waits so long
 
 
-FOR_EVER = 20  # seconds
-
-
 def bottom(level=0):
     """Return how many frames of this kind the stack has room for."""
     try:

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import coro
+from coro.kernel import this_kernel
 
 
 def test_O1_ready_coroutines_run_in_the_order_in_which_they_became_ready(loop):
@@ -342,3 +343,28 @@ def test_D_07_those_that_keep_waking_each_other_starve_nobody(loop):
     finally:
         os.close(a)
         os.close(b)
+
+
+@pytest.mark.parametrize(("waits", "few"), [(False, True), (True, False)], ids=["nobody waits", "somebody waits"])
+def test_short_passes_share_a_poll_unless_somebody_waits_for_a_descriptor(loop, waits, few):
+    """A socket that nobody waits for costs those that yield nothing: of 1,280 passes one in 64 asks the system."""
+    polls = []
+
+    def main():
+        a, b = coro.socketpair()
+        with a, b:
+            b.send(b"1")
+            assert a.recv(1) == b"1"
+            reader = coro.spawn(a.recv, 1) if waits else None
+            poller = this_kernel().poller
+            wait = poller.wait
+            poller.wait = lambda timeout: polls.append(timeout) or wait(timeout)
+            for _ in range(1280):
+                coro.yield_slice()
+            if reader is not None:
+                reader.shutdown()
+                reader.join()
+
+    loop(main)
+    assert len(polls) >= 20
+    assert (len(polls) < 640) is few

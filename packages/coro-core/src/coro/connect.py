@@ -12,7 +12,7 @@ from typing import Final
 
 from .coroutine import coro
 from .kernel import calling, monotonic
-from .names import check_port, getaddrinfo, host_of, resolved
+from .names import check_number, getaddrinfo, host_of, resolved
 from .oserrors import mapped
 from .sockets import AF, SOCK, Address, sock, wrapped
 from .verbs import spawn
@@ -204,9 +204,7 @@ def create_server(
     if family not in (socket.AF_INET, socket.AF_INET6):
         raise ValueError(f"a TCP server is of the family AF.INET or AF.INET6, not {family!r}")
     address = resolved(family, socket.SOCK_STREAM, address)
-    if not isinstance(address[1], int):
-        raise TypeError(f"the port of an address is a number, not {address[1]!r}")
-    check_port(address[1])  # the standard function would leave its socket open
+    check_number(address[1])  # the standard function would leave its socket open
     return wrapped(
         socket.create_server(
             address, family=family, backlog=backlog, reuse_port=reuse_port, dualstack_ipv6=dualstack_ipv6

@@ -82,7 +82,7 @@ SWITCHES_PER_PASS: Final = 10_000  # how long those that keep waking each other 
 DRAIN_POLLS: Final = 1000  # how many times 64 switches those that keep waking each other may delay the exit
 SPARE_WORKERS: Final = 1024  # greenlets kept while the loop idles, about 6 KB each
 LONGEST_WAIT: Final = 86400.0  # seconds: epoll and poll count milliseconds in 32 bits
-FEW_DESCRIPTORS: Final = 64  # to look through them takes as long as a poll
+FEW_DESCRIPTORS: Final = 32  # measured: to look through 40 takes as long as a poll
 POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is given up
 
 Entry = Callable[[], Any]
@@ -264,6 +264,7 @@ class Kernel:
                 if co._joiners is not None:
                     self.wake_joiners(co)
             except BaseException as exc:  # in the lines around the function
+                fun = args = None
                 self.ready.appendleft(self.repair)
                 self.bury(co)
                 self._turn_failed(exc)
@@ -703,7 +704,7 @@ class Kernel:
                 return False
 
     def _must_ask(self) -> bool:
-        """Return whether the end of a pass must be a poll.  Of many descriptors, a look costs more than a poll."""
+        """Return whether a pass must end with a poll: if somebody waits, or to find out would cost about as much."""
         return len(self.fds) > FEW_DESCRIPTORS or self._somebody_waits()
 
     def _somebody_waits(self) -> bool:

@@ -134,10 +134,11 @@ class mutex:
             self._depth -= 1
             return False
         waiting = self._waiting
-        if co._joiners is self:  # not_at_end, spelt out
-            co._joiners = None
-        elif co._joiners is not None:
-            not_at_end(co, self)
+        if waiting and co._joiners is not None:
+            if co._joiners is self:  # not_at_end, spelt out
+                co._joiners = None
+            else:
+                not_at_end(co, self)
         while waiting:
             heir = waiting.popleft()
             if heir._pending is None and not heir._dead:

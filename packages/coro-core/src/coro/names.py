@@ -295,6 +295,13 @@ def check_port(port: Any) -> None:
         raise OverflowError(f"a port is 0-65535, not {port!r}")
 
 
+def check_number(port: Any) -> None:
+    """Refuse what is not the number of a port."""
+    if not isinstance(port, int):
+        raise TypeError(f"the port of an address is a number, not {port!r}")
+    check_port(port)
+
+
 def host_of(address: Address) -> str:
     """Return the host of *address*, which is to be a tuple for AF_INET or AF_INET6."""
     if not isinstance(address, tuple) or len(address) < 2:
@@ -312,8 +319,6 @@ def resolved(domain: int, stype: int, address: Address, resolve: bool = True) ->
         raise ValueError(f"{host!r} is an address of another family than the socket, which has {domain!r}")
     if not resolve:
         raise ValueError(f"{host!r} is no address: a name must be resolved before")
-    if not isinstance(address[1], int):
-        raise TypeError(f"the port of an address is a number, not {address[1]!r}")
-    check_port(address[1])
+    check_number(address[1])
     found = getaddrinfo(host, None, domain, stype)[0][4]
     return (found[0], *address[1:], *found[len(address) :])

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from .coroutine import READY, coro
 from .exceptions import TimeoutError
@@ -38,7 +38,6 @@ __all__ = [
     "semaphore",
 ]
 
-T = TypeVar("T")
 Box = list[Any]
 
 ONE: Final = 1  # to tell the usual number of units from what must be looked at, among it True and 1.0
