@@ -243,9 +243,8 @@ def test_D_37_shutting_down_many_ready_ones_is_linear(loop):
             assert all(co.dead for co in children)
             return spent
 
-        cost(2000)
-        small = min(cost(2000) for _ in range(3))
-        assert min(cost(20000) for _ in range(3)) < 50 * small  # quadratic would be 100
+        times = [(cost(2000), cost(20000)) for _ in range(5)]  # by turns: the machine may be busy for a while
+        assert min(many for _, many in times) < 50 * min(few for few, _ in times)  # quadratic would be 100
 
     loop(main)
 

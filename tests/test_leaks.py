@@ -19,7 +19,7 @@ import pytest
 import coro
 
 from . import leaks
-from .leaks import BATCH, ENDINGS, Ending, examine, grows, silent, time_at_once
+from .leaks import BATCH, ENDINGS, Ending, examine, grows, silent, times_at_once
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no descriptors to count")
 
@@ -48,13 +48,9 @@ def test_nothing_is_left_of_two_thousand(poller, monkeypatch, name):
 @pytest.mark.parametrize("name", [end.name for end in ENDINGS.values() if end.at_once])
 def test_the_end_of_many_at_once_is_linear(name):
     """Ten times as many take less than five times as long each; if something were quadratic it would be ten times."""
-    end = ENDINGS[name]
-    for _ in range(3):  # the machine may be busy with something else
-        few = min(time_at_once(end, 200) for _ in range(3))
-        many = time_at_once(end, 2000)
-        if not grows(few, many):
-            return
-    pytest.fail(f"{few * 1e6:.1f} us each for 200, {many * 1e6:.1f} us each for 2000")
+    few, many = times_at_once(ENDINGS[name], 2000)
+
+    assert not grows(few, many), f"{few * 1e6:.1f} us each for 200, {many * 1e6:.1f} us each for 2000"
 
 
 def test_a_coroutine_that_ran_for_long_is_not_kept_by_the_latency_warnings(loop):
@@ -147,7 +143,7 @@ def test_what_is_quadratic_is_found():
 
     end = Ending("", run, False, True)
 
-    assert grows(time_at_once(end, 200), time_at_once(end, 2000))
+    assert grows(*times_at_once(end, 2000))
 
 
 def test_the_program_prints_a_table(poller):
