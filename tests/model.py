@@ -12,10 +12,10 @@ Time is virtual.  The clock counts ticks of 1/512 s, which floats hold exactly, 
 reports by descriptor, upwards or downwards as the program says.
 
 How many switches may pass between two polls, and before yielders are let in, is no promise of order but a bound.  It
-is followed exactly, in `Model.end_sweep` and `Model.turn` only, and programs choose small bounds to reach them.  Two
-things follow the kernel where no rule decides: a timeout takes its place among equal deadlines at the first poll after
-it began, and those that have yielded when the loop ends are not run to their end.  Not modelled: threads, signals,
-fork, coroutines that refuse to end, descriptors that coro owns, the order in which a poller reports.
+is followed exactly, in `Model.count`, `Model.end_pass` and `Model.turn` only, and programs choose small bounds to reach
+them.  Two things follow the kernel where no rule decides: a timeout takes its place among equal deadlines at the first
+poll after it began, and those that have yielded when the loop ends are not run to their end.  Not modelled: threads,
+signals, fork, coroutines that refuse to end, descriptors that coro owns, the order in which a poller reports.
 
 Programs come from `random.Random` and not from hypothesis, which needs four times as long to make one as it takes to
 run it.  `shrink` does what is then missing.
@@ -33,7 +33,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from inspect import isgenerator
-from itertools import chain, zip_longest
+from itertools import chain, repeat, zip_longest
 from types import TracebackType
 from typing import Any
 
@@ -421,9 +421,12 @@ def steps(made: Any) -> Steps:
 class Place:
     """A place in a queue.  Void (``co`` is None) once its coroutine has left it."""
 
-    def __init__(self, co: ModelCoro, value: Any) -> None:
-        self.co: ModelCoro | None = co
+    def __init__(self, co: ModelCoro | None, value: Any) -> None:
+        self.co = co
         self.value = value
+
+
+ASK = Place(None, None)  # where the system is asked although somebody is ready
 
 
 class ModelCoro:
@@ -534,7 +537,7 @@ class ModelTimeout:
         self.interrupt: coro.Interrupted | None = None
         self.postponed = False
         if self.ticks <= 0:
-            model.budget = 0  # the next poll is not to be left out
+            model.count(model.budget)
             if any(other.when == self.when for other in model.unarmed):
                 model.met.add(INNER_FIRST)
         model.unarmed.append(self)
@@ -579,7 +582,7 @@ class Model:
         self.deadline = math.inf
         self.exit_code: Any = 0
         self.failure: BaseException | None = None
-        self.budget = self.limit = self.passes = program.switches_per_poll
+        self.budget = self.limit = self.passes = self.births = program.switches_per_poll
         self.in_pass = 0
         self.polled = 0
         self.met: set[str] = set()
@@ -607,13 +610,15 @@ class Model:
     def launch(self, co: ModelCoro) -> None:
         self.unstarted.pop(co, None)
         self.live[co] = None
-        self.wake(co)
+        co.place = Place(co, None)
+        self.ready.append(co.place)
 
     def wake(self, co: ModelCoro, value: Any = None) -> None:
         """At the tail of the queue, unless it is ready already."""
         if not co.dead and co.place is None:
             co.place = Place(co, value)
             self.ready.append(co.place)
+            self.count(1)
 
     def interrupt(self, co: ModelCoro, exc: BaseException | type[BaseException]) -> None:
         """The last exception wins, over earlier ones and over a wake-up, and goes to the tail of the queue."""
@@ -634,6 +639,8 @@ class Model:
             co.place.co = None
         co.place = Place(co, None)
         queue.append(co.place)
+        if queue is self.ready:
+            self.count(1)
 
     def step(self, place: Place) -> None:
         """Run a coroutine from one wait to the next."""
@@ -645,6 +652,10 @@ class Model:
         self.current = co
         try:
             if not co.started:
+                if not self.births:
+                    self.births = self.program.switches_per_poll
+                    self.count(self.budget)
+                self.births -= 1
                 co.started = True
                 co.steps = co.fun(*co.args)
                 co.steps.send(None)
@@ -790,11 +801,14 @@ class Model:
     def dispatch(self) -> None:
         self.stop = False
         while True:
-            self.end_sweep()
+            if not self.ready:
+                self.end_pass()
+            elif (place := self.ready.popleft()) is ASK:
+                self.ask()
+            else:
+                self.step(place)
             if self.stop:
                 return
-            for _ in range(len(self.ready)):
-                self.step(self.ready.popleft())
 
     def tell(self) -> bool:
         """Shut down all that have not been told yet, in the order in which they were made ready first."""
@@ -804,16 +818,26 @@ class Model:
             self.told.add(co)
         return bool(fresh)
 
-    def end_sweep(self) -> None:
-        """All that was ready has run.  A pass ends when nothing is ready any more."""
-        self.budget -= len(self.ready or self.yielded)
-        if self.budget > 0:
-            if self.ready:
-                return
-            if self.yielded and not self.waiting and not self.exiting:
-                self.ready, self.yielded = self.yielded, self.ready
-                return
+    def count(self, switches: int) -> None:
+        """So many have been made ready: after a number of them the system is asked, behind them."""
+        before = self.budget
+        self.budget -= switches
+        if before > 0 >= self.budget:
+            self.ready.append(ASK)
+
+    def end_pass(self) -> None:
+        """Nothing is ready any more."""
+        self.budget -= len(self.yielded)
+        if self.budget > 0 and self.yielded and not self.waiting and not self.exiting:
+            self.ready, self.yielded = self.yielded, self.ready
+        else:
+            self.ask()
+
+    def ask(self) -> None:
         self.turn()
+        self.budget = self.limit
+        if self.stop:
+            self.ready.appendleft(ASK)  # another begins with it
 
     def turn(self) -> None:
         """Descriptors, then timers, then those that yielded."""
@@ -823,7 +847,8 @@ class Model:
             self.passes += self.passes + 1
         self.in_pass = self.in_pass + self.limit - self.budget if self.ready else 0
         held_back = bool(self.ready) and self.in_pass < self.program.switches_per_pass
-        self.budget = self.limit = min(self.passes, self.program.switches_per_poll)
+        self.limit = max(1, min(self.passes, self.program.switches_per_poll))
+        self.budget = 0  # whom it wakes is not counted
         unwinding = self.deadline != math.inf
         if self.exiting and not unwinding:
             self.stop = not self.ready
@@ -1023,6 +1048,7 @@ class RealRun(Interpreter):
     def run(self) -> None:
         kernel = this_kernel()
         kernel.budget = kernel.limit = kernel.passes = self.program.switches_per_poll
+        kernel.births = repeat(None, self.program.switches_per_poll)
         kernel.in_pass = 0
         stderr = io.StringIO()
         notifier = coro.set_exception_notifier(self.notify)
@@ -1056,8 +1082,8 @@ class RealRun(Interpreter):
         assert stderr.getvalue().count("\n") <= stderr.getvalue().count("waits for signals") * (len(self.cos) + 2), (
             stderr.getvalue()
         )
-        assert [kernel.poll] == list(kernel.ready)
         for rest in (
+            kernel.ready,
             kernel.live,
             kernel.fds,
             kernel.timers,

@@ -9,9 +9,9 @@ argument, and to park is ``ready.popleft()()``: the parking coroutine calls the 
 
 * ``co._resume``, the bound ``switch`` of the greenlet that a coroutine parked in: C calls C, no Python frame between;
 * ``kernel.start``, once for each newborn: gives the oldest of ``newborn`` a greenlet;
-* ``kernel.poll``, always present exactly once.  It marks the end of a sweep, so the deque is never empty, and it runs
-  on the stack of whoever popped it.  When nothing else is ready the parking coroutine thus polls by itself, and if its
-  own event comes first it goes on without any switch.
+* ``kernel.poll``, to ask the system although somebody is ready.
+
+When nothing is ready the parking coroutine asks the system by itself: `next_pass` returns the entry to call next.
 
 Whoever is resumed says so (``kernel.current = co; co._scheduled = 0``) and then looks at ``co._pending``, the exception
 that somebody wants raised in it.  That is all that happens on the way from park to resume; `Kernel.park` spells it out
@@ -27,10 +27,13 @@ next coroutine, because making one costs a mapped page: 10 us against 0.5 us.
 Passes
 ------
 A pass ends when nothing is ready any more (or after 10,000 switches).  Coroutines that yielded wait in ``yielded`` for
-that moment, behind all that the pass makes ready, and behind all that the poll wakes if there is one.  `poll` really
-polls once per pass, or after 64 switches or half a millisecond, whichever comes first; short passes are skipped, except
-while a yielder and a waiter for a descriptor exist together.  Polling on each pass would double the price of a
-hand-over between two coroutines.
+that moment, behind all that the pass makes ready, and behind all that the poll wakes if there is one.
+
+The system is asked when nothing is ready and nobody has yielded; at the end of a pass if somebody waits for a
+descriptor; and after 64 switches, or half a millisecond.  To count them, whoever makes another ready takes one from
+``budget``, and puts ``poll`` into the queue when that is used up; so nothing is counted on the way from park to resume.
+To ask each time would double the price of a hand-over between two coroutines, and a marker that goes round in the
+queue, to count the rounds, costs it a tenth to a fifth.
 
 Timers
 ------
@@ -50,6 +53,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 from heapq import heapify, heappop, heappush
+from itertools import repeat
 from math import inf
 from operator import attrgetter
 from time import monotonic as monotonic  # the one clock: seconds
@@ -132,7 +136,7 @@ class Kernel:
     # One string of names instead of a line for each: they are explained in __init__.
     __slots__ = tuple(
         (
-            "__weakref__ at_end budget current deadline drain events exit_code exiting externals failure "
+            "__weakref__ at_end births budget current deadline drain events exit_code exiting externals failure "
             "failures fds hub idle in_pass inbox limit live max_wait newborn old_wakeup_fd on_deadlock on_wake "
             "passes poll polled poller poller_name ready repair request running settled signals start stop thread "
             "timer_map timers told unarmed unstarted waited_for wake_read wake_write woken yielded"
@@ -152,7 +156,6 @@ class Kernel:
         self.start: Entry = self._start  # one object each, so that an entry can be told by identity
         self.poll: Entry = self._poll
         self.repair: Callable[..., Any] = self._repair
-        self.ready.append(self.poll)
 
         self.timers: list[float] = []
         self.timer_map: dict[float, Any] = {}
@@ -177,6 +180,7 @@ class Kernel:
         self.signals: tuple[Entry, Entry, Collection[int]] | None = None  # take them; give them back; those taken
         self.max_wait = 30.0
         self.budget = self.limit = self.passes = SWITCHES_PER_POLL
+        self.births = repeat(None, SWITCHES_PER_POLL)  # how many coroutines may begin before the system is asked
         self.in_pass = 0  # switches of this pass before the last poll
         self.polled = 0.0
 
@@ -208,7 +212,7 @@ class Kernel:
         """
         while self.newborn[0]._dead:  # cancelled meanwhile; a loop, because there may be thousands of them
             self.newborn.popleft()
-            entry = self.ready.popleft()
+            entry = self.next_entry()
             if entry is not self.start:
                 return entry()
         if self.idle:
@@ -224,57 +228,65 @@ class Kernel:
         newborn = self.newborn
         co: Any = newborn[0]
         while True:
-            try:
+            births = self.births
+            for _ in births:  # counts them: to take each from the budget would cost a spawn a twentieth
                 try:
-                    newborn.popleft()
-                    co._resume = resume
-                    co._greenlet = me
-                    co._started = True
-                    co._scheduled = 0
-                    me.gr_context = co._context
-                    self.current = co
-                    fun = co._fun
-                    args = co._args
-                    # Few arguments by hand: on 3.11 f(*args) recurses in C, and each switch copies that stack too.
-                    if co._kwargs:
-                        co._value = fun(*args, **co._kwargs)
-                    elif not args:
-                        co._value = fun()
-                    elif len(args) == 1:
-                        co._value = fun(args[0])
-                    elif len(args) == 2:
-                        co._value = fun(args[0], args[1])
-                    else:
-                        co._value = fun(*args)
-                except BaseException as exc:
-                    co._error = (exc, exc.__traceback__)
-                    co._value = None  # what was sent to it
-                    if not isinstance(exc, Shutdown):
-                        self._failed(co, exc)
-                    clear_own_frames(exc)
-                if co._name is None:
                     try:
-                        co._name = co._fun.__qualname__
-                    except AttributeError:
-                        co._name = repr(co._fun)
-                fun = args = None
-                co._dead = True
-                del self.live[co._id]
-                co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._local_key = None
-                if co._joiners is not None:
-                    self.wake_joiners(co)
-            except BaseException as exc:  # in the lines around the function
-                fun = args = None
-                self.ready.appendleft(self.repair)
-                self.bury(co)
-                self._turn_failed(exc)
-            self.current = co = None  # a parked worker must not keep the last coroutine alive
-            entry = self.ready.popleft()
-            if entry is self.start:
+                        newborn.popleft()
+                        co._resume = resume
+                        co._greenlet = me
+                        co._started = True
+                        co._scheduled = 0
+                        me.gr_context = co._context
+                        self.current = co
+                        fun = co._fun
+                        args = co._args
+                        # Few arguments by hand: on 3.11 f(*args) recurses in C, and each switch copies that stack too.
+                        if co._kwargs:
+                            co._value = fun(*args, **co._kwargs)
+                        elif not args:
+                            co._value = fun()
+                        elif len(args) == 1:
+                            co._value = fun(args[0])
+                        elif len(args) == 2:
+                            co._value = fun(args[0], args[1])
+                        else:
+                            co._value = fun(*args)
+                    except BaseException as exc:
+                        co._error = (exc, exc.__traceback__)
+                        co._value = None  # what was sent to it
+                        if not isinstance(exc, Shutdown):
+                            self._failed(co, exc)
+                        clear_own_frames(exc)
+                    if co._name is None:
+                        try:
+                            co._name = co._fun.__qualname__
+                        except AttributeError:
+                            co._name = repr(co._fun)
+                    fun = args = None
+                    co._dead = True
+                    del self.live[co._id]
+                    co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._local_key = None
+                    if co._joiners is not None:
+                        self.wake_joiners(co)
+                except BaseException as exc:  # in the lines around the function
+                    fun = args = None
+                    self.ready.appendleft(self.repair)
+                    self.bury(co)
+                    self._turn_failed(exc)
+                self.current = co = None  # a parked worker must not keep the last coroutine alive
+                entry = self.ready.popleft() if self.ready else self.next_pass()
+                if entry is not self.start:
+                    break
                 co = newborn[0]
-                if not co._dead:
-                    continue
-                co = None
+                if co._dead:
+                    co = None
+                    break
+            else:
+                if births is self.births:
+                    self.births = repeat(None, SWITCHES_PER_POLL)
+                    self.count(self.budget)
+                continue
             self.idle.append(resume)
             if entry() is None:  # nobody needs this worker any more
                 return
@@ -333,10 +345,18 @@ class Kernel:
         try:
             self.ready.append(co._resume)  # first: this can fail, on a full stack
             co._scheduled = READY
+            self.count(1)
         except BaseException:
             self.ready.appendleft(self.repair)
             raise
         return True
+
+    def count(self, switches: int) -> None:
+        """So many have been made ready: after 64 of them the system is asked, behind them.  (Spelt out where hot.)"""
+        before = self.budget
+        self.budget = after = before - switches
+        if before > 0 >= after:
+            self.ready.append(self.poll)
 
     def park(self, co: coro) -> None:
         """Let others run until somebody wakes *co*, the current coroutine.
@@ -348,7 +368,7 @@ class Kernel:
             adopted(self.park, co)
             return
         try:
-            self.ready.popleft()()
+            (self.ready.popleft() if self.ready else self.next_pass())()
             self.current = co
             co._scheduled = 0
             if co._pending is not None:
@@ -364,7 +384,7 @@ class Kernel:
     def _repair(self, interrupted: coro | None = None) -> Any:
         """Put the queues right.  An entry, the next one after an exception has come in the midst of a switch."""
         repair(self, interrupted)
-        return self.ready.popleft()()
+        return self.next_entry()()
 
     def running_coroutine(self) -> coro:
         """Return the current coroutine; `YieldFromMain` in the main program, and while the scheduler itself runs."""
@@ -386,7 +406,7 @@ class Kernel:
         while co._stale:
             co._stale -= 1
             co._scheduled = READY
-            self.ready.popleft()()
+            self.next_entry()()
             self.current = co
             co._scheduled = 0
 
@@ -419,6 +439,7 @@ class Kernel:
             else:
                 self.ready.append(co._resume)
                 co._scheduled = READY
+                self.count(1)
         except BaseException:
             self.ready.appendleft(self.repair)
             raise
@@ -457,8 +478,8 @@ class Kernel:
         """Put the running coroutine *co* under a deadline from now on; the caller must `end_timeout`."""
         timeout = [co, monotonic() + max(0, seconds), None]
         self.unarmed.append(timeout)  # in the order in which they began: of equal deadlines the outer one wins
-        if seconds <= 0:  # over already: noticed at the first park, so the poll after that must not be skipped
-            self.budget = 0
+        if seconds <= 0:  # over already: to be noticed at the first park
+            self.count(self.budget)
         return timeout
 
     def end_timeout(self, timeout: Timeout) -> None:
@@ -601,25 +622,25 @@ class Kernel:
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
-    def _poll(self) -> Any:
-        """End a sweep and go on.  An entry."""
-        ready = self.ready
-        if ready:  # made ready in this sweep: the next sweep of the same pass
-            self.budget = budget = self.budget - len(ready)
-            if budget > 0:
-                ready.append(self.poll)
-                return ready.popleft()()
-        else:  # the pass is over
-            batch = self.yielded
-            self.budget = budget = self.budget - len(batch)
-            if budget > 0 and batch and not (self.fds and self._must_ask()) and not self.exiting:
-                batch.append(self.poll)
-                self.yielded = ready
-                self.ready = batch
-                return batch.popleft()()
-        return self.after_pass()()
+    def next_entry(self) -> Entry:
+        """Return what to call next.  (Spelt out where it is hot.)"""
+        return self.ready.popleft() if self.ready else self.next_pass()
 
-    def after_pass(self) -> Entry:
+    def next_pass(self) -> Entry:
+        """Nothing is ready any more: let those in that have yielded.  Returns the entry to call next."""
+        batch = self.yielded
+        self.budget = budget = self.budget - len(batch)
+        if budget > 0 and batch and not (self.fds and self._must_ask()) and not self.exiting:
+            self.yielded = self.ready
+            self.ready = batch
+            return batch.popleft()
+        return self.ask()
+
+    def _poll(self) -> Any:
+        """Ask the system although somebody is ready.  An entry."""
+        return self.ask()()
+
+    def ask(self) -> Entry:
         """Look at the timers and ask the poller; return the entry to call next."""
         begin = monotonic()  # On a full stack this fails, while nothing has been touched yet.
         to_hub = True
@@ -634,11 +655,11 @@ class Kernel:
         except BaseException as exc:
             to_hub = self._turn_failed(exc)
             self.ready.appendleft(self.repair)
+        self.budget = self.limit
         if to_hub:
             self.ready.appendleft(self.poll)
             return self.hub.switch  # type: ignore[union-attr]
-        self.ready.append(self.poll)
-        return self.ready.popleft()
+        return self.ready.popleft() if self.ready else self.poll
 
     def _turn(self, begin: float) -> bool:
         """Wake whom the poller and the timers name, and wait if there is nothing to do.  True: the hub is to go on."""
@@ -650,7 +671,8 @@ class Kernel:
             self.passes += self.passes + 1
         self.in_pass = self.in_pass + self.limit - self.budget if ready else 0
         held_back = bool(ready) and self.in_pass < SWITCHES_PER_PASS
-        self.budget = self.limit = min(self.passes, SWITCHES_PER_POLL)
+        self.limit = max(1, min(self.passes, SWITCHES_PER_POLL))
+        self.budget = 0  # whom the poll wakes is not counted
         unwinding = self.deadline != inf
         if self.exiting and not unwinding:  # let those run that are ready, but serve neither timers nor descriptors
             self.drain -= 1
@@ -789,7 +811,7 @@ class Kernel:
     def _dispatch(self) -> None:
         """Be the hub.  The part that it has is to make greenlets."""
         while not self.stop:
-            entry = self.ready.popleft()
+            entry = self.next_entry()
             if entry is not self.start:
                 entry = entry()
             while entry is self.start:
@@ -867,7 +889,7 @@ class Kernel:
             entry.kernel = None
         for table in (self.timer_map, self.fds, self.told):
             table.clear()
-        self.ready.append(self.poll)
+        self.budget = self.limit
         self.exiting = self.stop = False
         self.exit_code = self.failures = 0
         self.failure = self.hub = self.waited_for = None

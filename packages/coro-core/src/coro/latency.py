@@ -80,7 +80,7 @@ class watch:
         if _factor and late > _factor * UNIT:
             write_stderr(f"{time.ctime()} High Latency: ({late:.3f}s) for {co!r}\n")
         del co  # a spare worker may stay parked in this frame for long
-        return self.kernel.ready.popleft()()
+        return self.kernel.next_entry()()
 
 
 class Watcher:

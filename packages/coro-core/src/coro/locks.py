@@ -74,7 +74,8 @@ class mutex:
         try:
             waiting.append(co)
             while True:
-                kernel.ready.popleft()()
+                ready = kernel.ready
+                (ready.popleft() if ready else kernel.next_pass())()
                 kernel.current = co
                 co._scheduled = 0
                 if co._pending is not None:
@@ -148,9 +149,13 @@ class mutex:
                         heir._joiners = self
                     else:
                         at_end(heir, self, mutex._owner_ended)
-                if not heir._scheduled:
-                    heir._kernel.ready.append(heir._resume)
+                if not heir._scheduled:  # Kernel.wake, spelt out
+                    kernel = heir._kernel
+                    kernel.ready.append(heir._resume)
                     heir._scheduled = READY
+                    kernel.budget = budget = kernel.budget - 1
+                    if not budget:
+                        kernel.ready.append(kernel.poll)
                 return True
         self._owner = None
         return False

@@ -193,7 +193,7 @@ def signals(kernel: Kernel, on_signal: Callable[[int], None]) -> Iterator[list[B
         kernel.wake_up()
         if forced and signum == signal.SIGINT:
             kernel.deadline = 0.0
-            kernel.budget = 0  # look at it before anything else is run
+            kernel.ready.appendleft(kernel.poll)  # look at it before anything else is run
             if kernel.current is not None:
                 raise KeyboardInterrupt
 

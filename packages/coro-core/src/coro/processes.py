@@ -248,11 +248,10 @@ def forget(kernel: Kernel, survivor: coro | None) -> None:
     kernel.timers.clear()
     kernel.timer_map.clear()
     kernel.unarmed[:] = [target for target in targets if type(target) is list and target[0] is survivor]
-    polling = kernel.poll not in kernel.ready  # in a signal handler
     for queue in (kernel.ready, kernel.yielded, kernel.newborn, kernel.inbox, kernel.events):
         queue.clear()
-    if not polling:
-        kernel.ready.append(kernel.poll)
+    kernel.budget = 0
+    kernel.ready.append(kernel.poll)
     for fd, entry in list(kernel.fds.items()):
         if entry.owned:
             entry.reader = entry.writer = None

@@ -101,9 +101,13 @@ class Queue(Generic[T]):
                 co = box[0]
                 if co._pending is None and not co._dead:
                     box[1] = item
-                    if not co._scheduled:
-                        co._kernel.ready.append(co._resume)
+                    if not co._scheduled:  # Kernel.wake, spelt out
+                        kernel = co._kernel
+                        kernel.ready.append(co._resume)
                         co._scheduled = READY
+                        kernel.budget = budget = kernel.budget - 1
+                        if not budget:
+                            kernel.ready.append(kernel.poll)
                     if not getters:
                         self._limit = self.maxsize or inf
                     return
@@ -133,7 +137,8 @@ class Queue(Generic[T]):
         try:
             self._putters.append(box)
             while True:
-                kernel.ready.popleft()()
+                ready = kernel.ready
+                (ready.popleft() if ready else kernel.next_pass())()
                 kernel.current = co
                 co._scheduled = 0
                 if co._pending is not None:
@@ -163,8 +168,11 @@ class Queue(Generic[T]):
             if co._pending is None and not co._dead:
                 box[1] = item
                 if not co._scheduled:
-                    co._kernel.ready.append(co._resume)
+                    kernel.ready.append(co._resume)
                     co._scheduled = READY
+                    kernel.budget = budget = kernel.budget - 1
+                    if not budget:
+                        kernel.ready.append(kernel.poll)
                 break
         else:
             items.append(item)
@@ -215,7 +223,8 @@ class Queue(Generic[T]):
             self._getters.append(box)
             self._limit = 0
             while True:
-                kernel.ready.popleft()()
+                ready = kernel.ready
+                (ready.popleft() if ready else kernel.next_pass())()
                 kernel.current = co
                 co._scheduled = 0
                 if co._pending is not None:
@@ -304,8 +313,12 @@ class Queue(Generic[T]):
                 self._promised += 1
                 room -= 1
                 if not co._scheduled:
-                    co._kernel.ready.append(co._resume)
+                    kernel = co._kernel
+                    kernel.ready.append(co._resume)
                     co._scheduled = READY
+                    kernel.budget = budget = kernel.budget - 1
+                    if not budget:
+                        kernel.ready.append(kernel.poll)
         if self._limit != -inf:
             self._limit = 0 if self._promised or self._getters else self.maxsize
 

@@ -6,7 +6,7 @@ between a wake-up and the flag that says so.  To make each of these steps indivi
 through everything once, after it has happened, costs nobody.  The rules that are restored here are:
 
 * a coroutine that is flagged as scheduled has exactly one entry, any other has none;
-* each newborn has one ``start``, and there is one ``poll``;
+* each newborn has one ``start``, and there is one ``poll`` if the budget is used up;
 * the heap holds all deadlines of the map, and nothing waits for what has ended.
 """
 
@@ -72,7 +72,10 @@ def repair_descriptors(kernel: Kernel) -> None:
 
 
 def repair_queues(kernel: Kernel, parked: dict[Entry, coro], interrupted: coro | None) -> None:
-    """Give each coroutine the entries that its flag promises: lost ones come to the front, void ones go."""
+    """Give each coroutine the entries that its flag promises: lost ones come to the front, void ones go.
+
+    The flag may be a queue that is empty: hence not 0 is asked for, and not what is true.
+    """
     if kernel.yielded is kernel.ready:  # half exchanged
         kernel.yielded = deque()
     known = set(kernel.newborn)
@@ -87,7 +90,7 @@ def repair_queues(kernel: Kernel, parked: dict[Entry, coro], interrupted: coro |
     right = {
         entry
         for entry, co in parked.items()
-        if counts[entry] == co._stale + bool(co._scheduled) and co is not interrupted
+        if counts[entry] == co._stale + (co._scheduled != 0) and co is not interrupted
     }
     queued: set[Entry] = set()
     marked = False
@@ -109,10 +112,10 @@ def repair_queues(kernel: Kernel, parked: dict[Entry, coro], interrupted: coro |
                 marked = True
             elif entry not in right and isinstance(getattr(entry, "__self__", None), greenlet):
                 co = parked.get(entry)
-                if co is None or entry in queued or (co is interrupted and not co._scheduled):
+                if co is None or entry in queued or (co is interrupted and co._scheduled == 0):
                     continue
                 queued.add(entry)
-                if not co._scheduled:
+                if co._scheduled == 0:
                     co._scheduled = READY
             kept.append(entry)
         queue.extend(reversed(kept))
@@ -123,10 +126,10 @@ def repair_queues(kernel: Kernel, parked: dict[Entry, coro], interrupted: coro |
     for entry, co in parked.items():
         if entry not in right:
             co._stale = 0
-            if entry not in queued and (co._scheduled or co._pending is not None):
+            if entry not in queued and (co._scheduled != 0 or co._pending is not None):
                 co._scheduled = READY
                 kernel.ready.appendleft(entry)
-    if not marked:
+    if kernel.budget <= 0 and not marked:
         kernel.ready.append(kernel.poll)
 
 

@@ -324,7 +324,8 @@ class sock(Transfers):
             try:
                 entry.reader = co
                 while not entry.readable:
-                    kernel.ready.popleft()()
+                    ready = kernel.ready
+                    (ready.popleft() if ready else kernel.next_pass())()
                     kernel.current = co
                     co._scheduled = 0
                     if co._pending is not None:

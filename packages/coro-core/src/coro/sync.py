@@ -135,7 +135,8 @@ class semaphore:
         try:
             waiting.append(box)
             while True:
-                kernel.ready.popleft()()
+                ready = kernel.ready
+                (ready.popleft() if ready else kernel.next_pass())()
                 kernel.current = co
                 co._scheduled = 0
                 if co._pending is not None:
@@ -181,9 +182,12 @@ class semaphore:
                     break
                 avail -= need
                 box[1] = 0
-                if not co._scheduled:
+                if not co._scheduled:  # Kernel.wake, spelt out
                     kernel.ready.append(co._resume)
                     co._scheduled = READY
+                    kernel.budget = budget = kernel.budget - 1
+                    if not budget:
+                        kernel.ready.append(kernel.poll)
         self.avail = avail
 
     def __int__(self) -> int:
@@ -264,6 +268,7 @@ def wake_all(waiting: dict[coro, Any]) -> None:
         if not (co._scheduled or co._dead):
             ready.append(co._resume)
             co._scheduled = READY
+    kernel.count(len(waiting))
     waiting.clear()
 
 
@@ -422,7 +427,8 @@ class Event:
         waiting[co] = None
         try:
             while True:
-                kernel.ready.popleft()()
+                ready = kernel.ready
+                (ready.popleft() if ready else kernel.next_pass())()
                 kernel.current = co
                 co._scheduled = 0
                 if co._pending is not None:

@@ -182,15 +182,18 @@ def yield_slice() -> None:
     """
     try:
         kernel = worker().kernel
+        co: Any = kernel.current
+        resume = co._resume  # which None has not
     except AttributeError:
-        return adopted(yield_slice)  # type: ignore[no-any-return]
-    co = kernel.current
-    if co is None:
-        outside()
+        return yield_elsewhere()
     try:
         co._scheduled = yielded = kernel.yielded
-        yielded.append(co._resume)
-        kernel.ready.popleft()()
+        yielded.append(resume)
+        ready = kernel.ready
+        if ready:
+            ready.popleft()()
+        elif (entry := kernel.next_pass()) is not resume:  # nobody else is there
+            entry()
         kernel.current = co
         co._scheduled = 0
         if co._pending is not None:
@@ -203,6 +206,12 @@ def yield_slice() -> None:
         kernel.settled = None
         raise
     return None
+
+
+def yield_elsewhere() -> None:
+    """Yield in a greenlet that a library has made on top of a coroutine; in the main program that is an error."""
+    calling()
+    adopted(yield_slice)
 
 
 def sleep_relative(delta: float) -> None:
@@ -231,7 +240,8 @@ def sleep_relative(delta: float) -> None:
         else:
             timer_map[when] = co
             heappush(kernel.timers, when)
-        kernel.ready.popleft()()
+        ready = kernel.ready
+        (ready.popleft() if ready else kernel.next_pass())()
         kernel.current = co
         co._scheduled = 0
         if co._pending is not None:
