@@ -118,6 +118,14 @@ def reset(s: sock) -> None:
     s.close()
 
 
+class CountedIO:
+    """Takes the place of what a socket reads from and writes to, and counts the calls."""
+
+    def __init__(self, io: Any) -> None:
+        self.recv = Counted(io.recv)
+        self.send = Counted(io.send)
+
+
 class Counted:
     """Counts the calls of a function and those that failed with EAGAIN."""
 

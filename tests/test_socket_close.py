@@ -17,7 +17,7 @@ from coro.connect import create_server, socketpair, tcp_sock, udp_sock
 from coro.kernel import this_kernel
 from coro.sockets import SHUT, SO, SOL
 
-from .helpers import Counted, fails, fill, parked, posix
+from .helpers import CountedIO, fails, fill, parked, posix
 
 # -- whoever waits ---------------------------------------------------------------------------------------------------
 
@@ -355,11 +355,11 @@ def test_D_18_events_of_a_closed_socket_never_reach_the_next_user_of_its_number(
         c, d = socketpair()
         new, peer = (c, d) if c.fd == number else (d, c)
         assert new.fd == number
-        new._recv = counted = Counted(new._recv)
+        new._io = counted = CountedIO(new._io)
         reader = parked(new.recv, 10)
         a.send(b"for the old one")
         coro.sleep_relative(0.002)
-        assert counted.calls == 0
+        assert counted.recv.calls == 0
         assert not new._entry.readable
         peer.send(b"for the new one")
         assert reader.result(5) == b"for the ne"

@@ -14,7 +14,7 @@ from coro.connect import create_server, socketpair, tcp_sock, udp6_sock, udp_soc
 from coro.kernel import this_kernel
 from coro.sockets import AF, SHUT, SO, SOCK, SOL, sock
 
-from .helpers import Counted, fails, fill, ipv6, linux, parked, posix, reset
+from .helpers import Counted, CountedIO, fails, fill, ipv6, linux, parked, posix, reset
 from .socket_fixtures import connection_fixture, family_fixture, listen_fixture  # noqa: F401  fixtures
 
 # -- streams ---------------------------------------------------------------------------------------------------------
@@ -166,8 +166,7 @@ def test_steady_request_and_response_makes_no_call_in_vain(loop):
         child = parked(echo, b)
         a.send(b"warm up")
         a.recv(1000)
-        counted = [Counted(s._recv) for s in (a, b)] + [Counted(s._send) for s in (a, b)]
-        a._recv, b._recv, a._send, b._send = counted
+        a._io, b._io = ends = CountedIO(a._io), CountedIO(b._io)
         poller = this_kernel().poller
         register, arm = Counted(poller.register), Counted(poller.arm)
         if poller.edge:
@@ -175,7 +174,8 @@ def test_steady_request_and_response_makes_no_call_in_vain(loop):
         for i in range(100):
             a.send(b"%d" % i)
             assert a.recv(1000) == b"%d" % i
-        assert [(c.calls, c.failures) for c in counted] == [(100, 0)] * 4
+        for end in ends:
+            assert [(c.calls, c.failures) for c in (end.recv, end.send)] == [(100, 0)] * 2
         assert (register.calls, arm.calls) == (0, 0)
         a.close()
         child.join()
@@ -213,11 +213,11 @@ def test_a_hangup_that_was_not_final_is_forgotten(loop):
             a.connect(listener.getsockname())
             with listener.accept()[0] as b:
                 child = coro.spawn(echo, b)
-                a._recv = counted = Counted(a._recv)
+                a._io = counted = CountedIO(a._io)
                 for i in range(10):
                     a.send(b"%d" % i)
                     assert a.recv(10) == b"%d" % i
-                assert counted.failures <= 1
+                assert counted.recv.failures <= 1
                 child.shutdown()
                 child.join()
 

@@ -36,7 +36,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace, TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar, overload
 
 from .coroutine import coro
 from .exceptions import ClosedError, SimultaneousError
@@ -83,6 +83,45 @@ SO: Final = constants("SO_")  #: Options of the level SOL.SOCKET: REUSEADDR, KEE
 
 IN_PROGRESS: Final = {errno.EINPROGRESS, errno.EALREADY} | ({errno.EWOULDBLOCK} if sys.platform == "win32" else set())
 
+
+class ReadsAndWrites(Protocol):
+    """What a `sock` reads from and writes to: a socket of the standard library, or what is used like one here."""
+
+    def recv(self, size: int, /) -> bytes: ...
+    def send(self, data: ReadableBuffer, /) -> int: ...
+
+
+class NoSocket:
+    """A descriptor that is no socket: a pipe, a terminal."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def recv(self, size: int, /) -> bytes:
+        return os.read(self.fd, size)
+
+    def send(self, data: ReadableBuffer, /) -> int:
+        return os.write(self.fd, data)
+
+
+class Closed:
+    """What is left after a `close`."""
+
+    __slots__ = ("closer", "fd")
+
+    def __init__(self, fd: int, closer: coro) -> None:
+        self.fd = fd
+        self.closer = closer
+
+    def refuse(self, *args: object) -> NoReturn:
+        text = f"the socket with descriptor {self.fd} was closed by {self.closer!r} and cannot be used any more"
+        raise ClosedError(text, self.closer)
+
+    recv = send = refuse
+
+
 _live: Final[set[int]] = set()  # the sock objects that there are, by identity: adding and removing are atomic
 
 
@@ -115,11 +154,9 @@ class sock(Transfers):
 
     __slots__ = (
         "__weakref__",
-        "_closer",
         "_entry",
+        "_io",
         "_kernel",
-        "_recv",
-        "_send",
         "_socket",
         "domain",
         "fd",
@@ -144,8 +181,7 @@ class sock(Transfers):
         os.set_blocking(number, False)
         self._socket: socket.socket | None = None
         self._stream = False
-        self._recv: Callable[..., bytes] = partial(os.read, number)
-        self._send: Callable[..., int] = partial(os.write, number)
+        self._io: ReadsAndWrites = NoSocket(number)
         self.domain, self.stype, self.protocol = socket.AF_UNSPEC, 0, 0
         self._open(number)
         self._entry.readable = True
@@ -154,15 +190,13 @@ class sock(Transfers):
         """Become what *std* is."""
         std.setblocking(False)
         self._socket = std
-        self._recv = std.recv
-        self._send = std.send
+        self._io = std
         self._stream = std.type == socket.SOCK_STREAM  # where a short read means that nothing is left
         self.domain, self.stype, self.protocol = std.family, std.type, std.proto
         self._open(std.fileno())
 
     def _open(self, fd: int) -> None:
         self._kernel: Kernel | None = None  # that has the descriptor in its table
-        self._closer: coro | None = None
         self._sender = None
         self._entry = Descriptor(fd, owned=True)
         self._entry.writable = True
@@ -340,10 +374,9 @@ class sock(Transfers):
             finally:
                 entry.reader = None
             co._allowance = co._selfishness
-        recv = self._recv  # a local: 3.11 does not expect a method in a slot, and searches each time
         while True:
             try:
-                data = recv(size)
+                data = self._io.recv(size)
             except BlockingIOError:
                 entry.readable = entry.hung_up = False
             except OSError as exc:
@@ -355,7 +388,6 @@ class sock(Transfers):
                 return data
             self._wait(kernel, co, READ)  # not in the handler: what is raised in it has nothing to do with that error
             entry = self._entry
-            recv = self._recv
 
     read = recv
 
@@ -366,7 +398,7 @@ class sock(Transfers):
         if size == 0:
             return b""
         if not flags:
-            return self._attempt(READ, self._recv, size)
+            return self._attempt(READ, self._io.recv, size)
         return self._attempt(READ, self._std().recv, size, flags)  # it may leave behind what it returns
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
@@ -418,9 +450,8 @@ class sock(Transfers):
                 entry = self._entry
             co._allowance -= 1
             if type(data) is bytes and not flags:
-                send = self._send  # a local, as in `recv`
                 try:
-                    sent = send(data)
+                    sent = self._io.send(data)
                     if sent == len(data):
                         return sent
                 except BlockingIOError:
@@ -435,16 +466,13 @@ class sock(Transfers):
 
     def _send_rest(self, co: coro, data: ReadableBuffer, sent: int, flags: int) -> int:
         """Send what is in *data* behind the first *sent* bytes.  Returns the length of all."""
-        args = (flags,) if flags else ()
-        if flags:
-            self._std()
         with memoryview(data) as view, view.cast("B") as octets:
             while True:
                 if not self._entry.writable:
                     self._wait(co._kernel, co, WRITE)
                 try:
                     with octets[sent:] as rest:
-                        sent += self._send(rest, *args)
+                        sent += self._std().send(rest, flags) if flags else self._io.send(rest)
                 except BlockingIOError:
                     pass
                 except OSError as exc:
@@ -618,9 +646,9 @@ class sock(Transfers):
     def _give_up(self) -> None:
         """Let nobody use the descriptor any more."""
         fd, entry, kernel = self.fd, self._entry, self._kernel
+        closer = current()
+        self._io = Closed(fd, closer)
         self.fd = -1
-        self._closer = closer = current()
-        self._recv = self._send = partial(raise_closed, fd, closer)
         here = this_kernel()
         known = here.fds.get(fd)
         if known is not None:
@@ -670,7 +698,8 @@ class sock(Transfers):
         return self._socket
 
     def _raise_closed(self) -> NoReturn:
-        raise_closed(self.orig_fd, self._closer)
+        assert isinstance(self._io, Closed)
+        self._io.refuse()
 
     def _resolved(self, address: Address, resolve: bool = True) -> Address:
         """Return *address* with a number for a host that is a name."""
@@ -685,11 +714,6 @@ class sock(Transfers):
             if nul in address[1:] and not address.startswith(nul):
                 raise ValueError(f"the path of a socket has no NUL in it: {address!r}")
         return address
-
-
-def raise_closed(fd: int, closer: coro | None, *args: Any) -> NoReturn:
-    """Raise the error for the use of a closed socket."""
-    raise ClosedError(f"the socket with descriptor {fd} was closed by {closer!r} and cannot be used any more", closer)
 
 
 def wrapped(std: socket.socket) -> sock:

@@ -132,14 +132,14 @@ class tls_sock:
     def _flush(self) -> None:
         """Send all ciphertext, waiting as often as it takes."""
         with self._out_lock:
-            self._drain(self._sock._attempt, WRITE, self._sock._send)
+            self._drain(self._sock._attempt, WRITE, self._sock._io.send)
 
     def _push(self) -> bool:
         """Send as much ciphertext as goes without waiting.  Returns whether that was all."""
         if self._out_lock.locked():
             return False
         with suppress(OSError):  # full, or broken, which the next read or write will find out
-            self._drain(self._sock._send)
+            self._drain(self._sock._io.send)
         return not self._unsent
 
     def _answer(self) -> None:
@@ -430,7 +430,7 @@ class tls_sock:
                     with suppress(OSError, TimeoutError):
                         with_timeout(CLOSE_TIMEOUT, self._flush)
             with suppress(OSError):
-                self._sock._recv(BUFFER)  # what the system has not been asked for makes it reset the connection
+                self._sock._io.recv(BUFFER)  # what the system has not been asked for makes it reset the connection
         finally:
             self._sock.close()
 

@@ -21,7 +21,7 @@ from .oserrors import mapped
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from .sockets import sock
+    from .sockets import ReadsAndWrites, sock
 
 T = TypeVar("T")
 Address = Any  # as of the standard library: a tuple for IPv4 and IPv6, a str or bytes for AF_UNIX
@@ -46,7 +46,7 @@ class Transfers:
         fd: int
         protocol: int
         stype: int
-        _send: Callable[..., int]
+        _io: ReadsAndWrites
         _socket: socket.socket | None
 
         @abstractmethod
@@ -204,7 +204,7 @@ class Transfers:
 
         When it is interrupted, nothing has been sent.
         """
-        return self._attempt(WRITE, self._send, data)
+        return self._attempt(WRITE, self._io.send, data)
 
     def writev(self, buffers: Iterable[ReadableBuffer]) -> int:
         """Send all of these, without joining them first.  Returns how many bytes they are."""
