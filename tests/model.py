@@ -1096,7 +1096,7 @@ class RealRun(Interpreter):
         for co in self.cos:
             assert co._joiners is None
             assert co._pending is None
-            assert not co._stale or co.dead
+        assert not kernel.stale
 
 
 def go(made: Steps) -> Any:

@@ -29,6 +29,7 @@ __all__ = ["MAIN", "READY", "AllThreads", "all_threads", "at_end", "coro", "main
 T = TypeVar("T")
 
 READY: Final = 1  # in the ready queue
+CANCELLED: Final = object()  # what a coroutine has returned that never ran
 
 MOST_SELFISH: Final = 32768
 
@@ -64,7 +65,6 @@ class coro:
         "_dead",
         "_error",
         "_fun",
-        "_greenlet",
         "_id",
         "_joiners",
         "_kernel",
@@ -77,8 +77,6 @@ class coro:
         "_resume",
         "_scheduled",
         "_selfishness",
-        "_stale",
-        "_started",
         "_value",
     )
 
@@ -98,24 +96,29 @@ class coro:
         self._name = name
         self._context = context
         self._id = next_id()
-        self._dead = self._started = False
+        self._dead = False
         self._scheduled: Any = 0  # 0; READY; or the queue in which it waits, or waited, for the end of the pass
         self._allowance = self._selfishness = _selfishness  # socket operations left before it must yield; of how many
-        self._stale = 0  # entries in the queue that no longer count, met before the one that does
         self._collected = 0  # how many coroutines wait in result()
         self._pending: BaseException | type[BaseException] | None = None  # raised in it when it runs next
-        self._resume: Any = None  # the switch of the greenlet that it parks in
-        self._greenlet: greenlet | None = None
+        self._resume: Any = None  # the switch of the greenlet that it parks in; None before the start and after the end
         #: Who is told of its end: coroutines to wake, with None, or others, with what to call: ``function(who, self)``;
         #: or a mutex alone, which is told by its ``_owner_ended``: a dict for each hand-over would cost a twentieth.
         self._joiners: Any = None
         self._made_in: CodeType | None = None  # the code that has called `spawn` or `new`
         self._made_at = 0  # the instruction of that call
         self._local_key: Any = None  # by which each ThreadLocal knows it
-        self._value: Any = None  # what it has returned; before that, what `schedule` has given for `suspend` to return
+        #: What it has returned; before that, what `schedule` has given for `suspend` to return; or CANCELLED.
+        self._value: Any = None
         self._error: tuple[BaseException, TracebackType | None] | None = None
 
     # -- state -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _greenlet(self) -> greenlet | None:
+        """What it parks in, from its start to its end."""
+        resume = self._resume
+        return None if resume is None else resume.__self__
 
     @property
     def id(self) -> int:
@@ -135,7 +138,7 @@ class coro:
 
     @property
     def started(self) -> bool:
-        return self._started
+        return self._resume is not None or (self._dead and self._value is not CANCELLED)
 
     @property
     def scheduled(self) -> bool:
@@ -143,7 +146,7 @@ class coro:
 
     def __repr__(self) -> str:
         return (
-            f"<{type(self).__name__} #{self._id} name='{self.name}' dead={self._dead:d} started={self._started:d} "
+            f"<{type(self).__name__} #{self._id} name='{self.name}' dead={self._dead:d} started={self.started:d} "
             f"scheduled={self._scheduled != 0:d} at {id(self):#x}>"
         )
 
@@ -194,7 +197,7 @@ class coro:
         """
         if self._dead:
             raise DeadCoroutine(self, "has ended and cannot be started")
-        if self._started or self._scheduled:
+        if self._resume is not None or self._scheduled:
             raise ScheduleError(self, "has been started already")
         self._kernel.check_thread(self)
         self._kernel.launch(self)
@@ -213,7 +216,7 @@ class coro:
         if kernel.current is self:
             raise ScheduleError(self, "is running")
         kernel.check_thread(self)
-        if self._started:
+        if self._resume is not None:
             if value is not None:
                 self._value = value
             kernel.wake(self)
@@ -238,7 +241,7 @@ class coro:
             raise DeadCoroutine(self, "has ended: nothing can be raised in it")
         kernel = self._kernel
         kernel.check_thread(self)
-        if not self._started:
+        if self._resume is None:
             if not cancel_start:
                 raise NotStartedError(self, "has not run yet: pass cancel_start=True to cancel it")
             kernel.bury(self)
@@ -313,9 +316,9 @@ class coro:
         finally:
             self._collected -= 1
         if self._error is None:
-            if self._started:
-                return self._value
-            raise DeadCoroutine(self, "was cancelled before it began")
+            if self._value is CANCELLED:
+                raise DeadCoroutine(self, "was cancelled before it began")
+            return self._value
         error, traceback = self._error
         if isinstance(error, Shutdown):
             raise DeadCoroutine(self, "was shut down")

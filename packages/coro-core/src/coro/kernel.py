@@ -61,7 +61,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from greenlet import getcurrent, greenlet
 
-from .coroutine import READY, all_threads, coro
+from .coroutine import CANCELLED, READY, all_threads, coro
 from .exceptions import Interrupted, Shutdown, SimultaneousError, YieldFromMain, clear_own_frames, timeout_of
 from .repair import repair
 
@@ -138,8 +138,8 @@ class Kernel:
         (
             "__weakref__ at_end births budget current deadline drain events exit_code exiting externals failure "
             "failures fds hub idle in_pass inbox limit live max_wait newborn old_wakeup_fd on_deadlock on_wake "
-            "passes poll polled poller poller_name ready repair request running settled signals start stop thread "
-            "timer_map timers told unarmed unstarted waited_for wake_read wake_write woken yielded"
+            "passes poll polled poller poller_name ready repair request running settled signals stale start stop "
+            "thread timer_map timers told unarmed unstarted waited_for wake_read wake_write woken yielded"
         ).split()
     )
 
@@ -151,6 +151,7 @@ class Kernel:
         self.idle: list[Callable[..., Any]] = []  # how to resume the spare workers; with None, they end
         self.live: dict[int, coro] = {}  # started or about to start: the kernel owns them until they end
         self.unstarted: weakref.WeakValueDictionary[int, coro] = weakref.WeakValueDictionary()
+        self.stale: dict[coro, int] = {}  # entries in the queue that no longer count, met before the one that does
         self.current: coro | None = None  # None in the scheduler and in the main program
         self.settled: BaseException | None = None  # what `settle` is raising
         self.start: Entry = self._start  # one object each, so that an entry can be told by identity
@@ -234,8 +235,6 @@ class Kernel:
                     try:
                         newborn.popleft()
                         co._resume = resume
-                        co._greenlet = me
-                        co._started = True
                         co._scheduled = 0
                         me.gr_context = co._context
                         self.current = co
@@ -266,7 +265,7 @@ class Kernel:
                     fun = args = None
                     co._dead = True
                     del self.live[co._id]
-                    co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._local_key = None
+                    co._fun = co._args = co._kwargs = co._resume = co._context = co._local_key = None
                     if co._joiners is not None:
                         self.wake_joiners(co)
                 except BaseException as exc:  # in the lines around the function
@@ -307,15 +306,15 @@ class Kernel:
 
     def bury(self, co: coro) -> None:
         """Forget *co*, which was cancelled or is given up, and wake its joiners.  (`_work` spells this out.)"""
+        co._value = CANCELLED if not co.started else None
         co._dead = True
         co._scheduled = 0
         self.live.pop(co._id, None)
-        if not co._started:
-            self.unstarted.pop(co._id, None)
+        self.unstarted.pop(co._id, None)
+        self.stale.pop(co, None)
         if co._name is None:
             co._name = co.name  # the last chance to ask the function
-        co._fun = co._args = co._kwargs = co._resume = co._greenlet = co._context = co._pending = None
-        co._local_key = co._value = None
+        co._fun = co._args = co._kwargs = co._resume = co._context = co._pending = co._local_key = None
         if co._joiners is not None:
             self.wake_joiners(co)
 
@@ -364,7 +363,7 @@ class Kernel:
         Whoever calls this has queued *co* somewhere, removes it from there on every way out (``try: ... finally``), and
         looks whether what it waits for has come true: a wake-up is only a hint.
         """
-        if getcurrent() is not co._greenlet:
+        if getcurrent() is not co._resume.__self__:
             adopted(self.park, co)
             return
         try:
@@ -403,8 +402,9 @@ class Kernel:
 
     def use_up(self, co: coro) -> None:
         """Park *co*, in which something is pending, until the void entries before the one that counts are met."""
-        while co._stale:
-            co._stale -= 1
+        while left := self.stale.pop(co, 0):
+            if left > 1:
+                self.stale[co] = left - 1
             co._scheduled = READY
             self.next_entry()()
             self.current = co
@@ -412,7 +412,7 @@ class Kernel:
 
     def settle(self, co: coro) -> None:
         """Raise what is pending in *co*, and note in `settled` that it was: not to be taken for one in the midst."""
-        if co._stale:
+        if co in self.stale:
             self.use_up(co)
         exc = co._pending
         co._pending = None
@@ -433,7 +433,7 @@ class Kernel:
                 self.unarmed.append(timeout)
             co._pending = exc
             if co._scheduled:
-                co._stale += 1  # its old entry stays in the queue, void, and is met before the new one
+                self.stale[co] = self.stale.get(co, 0) + 1  # its old entry stays in the queue, and is met first
             if co._scheduled is self.yielded:
                 self.yielded.append(co._resume)
             else:
@@ -887,7 +887,7 @@ class Kernel:
             queue.clear()
         for entry in self.fds.values():
             entry.kernel = None
-        for table in (self.timer_map, self.fds, self.told):
+        for table in (self.timer_map, self.fds, self.told, self.stale):
             table.clear()
         self.budget = self.limit
         self.exiting = self.stop = False
@@ -956,11 +956,11 @@ def adopted(verb: Callable[..., Any], *args: Any) -> Any:
     """
     kernel, co = calling()
     me = cast("Worker", getcurrent())
-    own = co._resume, co._greenlet
-    co._resume, co._greenlet = me.switch, me
+    own = co._resume
+    co._resume = me.switch
     me.kernel = kernel
     try:
         return verb(*args)
     finally:
-        co._resume, co._greenlet = own
+        co._resume = own
         del me.kernel

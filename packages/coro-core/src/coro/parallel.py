@@ -103,7 +103,7 @@ def outcome(child: coro) -> tuple[str, Any]:
     """Return ``(SUCCESS, value)`` or ``(FAILURE, exc_info)`` of a coroutine that has ended."""
     if child._error is not None:
         error, traceback = child._error
-    elif child._started:
+    elif child.started:
         return SUCCESS, child._value
     else:
         error, traceback = DeadCoroutine(child, "was cancelled before it began"), None

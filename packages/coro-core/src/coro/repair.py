@@ -39,8 +39,8 @@ def repair(kernel: Kernel, interrupted: coro | None) -> None:
     kernel.idle[:] = [resume for resume in kernel.idle if not resume.__self__.dead]  # type: ignore[attr-defined]
     parked: dict[Entry, coro] = {}
     for co in list(kernel.live.values()):
-        if co._started:  # and so it is parked, since an entry is being called
-            if co._greenlet is None or co._greenlet.dead:
+        if co._resume is not None:  # and so it is parked, since an entry is being called
+            if co._resume.__self__.dead:
                 kernel.bury(co)  # its worker died around its function
             else:
                 parked[co._resume] = co
@@ -79,9 +79,9 @@ def repair_queues(kernel: Kernel, parked: dict[Entry, coro], interrupted: coro |
     if kernel.yielded is kernel.ready:  # half exchanged
         kernel.yielded = deque()
     known = set(kernel.newborn)
-    lost = [co for co in kernel.live.values() if not co._started and co not in known]
+    lost = [co for co in kernel.live.values() if co._resume is None and co not in known]
     # The dead ones too: each has its place in the queue, and who comes behind it would come sooner without it.
-    newborn = lost + [co for co in kernel.newborn if not co._started]
+    newborn = lost + [co for co in kernel.newborn if co._resume is None]
     kernel.newborn.clear()
     kernel.newborn.extend(newborn)
 
@@ -90,7 +90,7 @@ def repair_queues(kernel: Kernel, parked: dict[Entry, coro], interrupted: coro |
     right = {
         entry
         for entry, co in parked.items()
-        if counts[entry] == co._stale + (co._scheduled != 0) and co is not interrupted
+        if counts[entry] == kernel.stale.get(co, 0) + (co._scheduled != 0) and co is not interrupted
     }
     queued: set[Entry] = set()
     marked = False
@@ -125,7 +125,7 @@ def repair_queues(kernel: Kernel, parked: dict[Entry, coro], interrupted: coro |
     kernel.ready.extendleft([kernel.start] * starts)
     for entry, co in parked.items():
         if entry not in right:
-            co._stale = 0
+            kernel.stale.pop(co, None)
             if entry not in queued and (co._scheduled != 0 or co._pending is not None):
                 co._scheduled = READY
                 kernel.ready.appendleft(entry)

@@ -87,10 +87,10 @@ def spawn(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None
     co._name = thread_name
     co._context = context if context is None else context.copy()
     co._id = number = next_id()
-    co._dead = co._started = False
+    co._dead = False
     co._allowance = co._selfishness = coroutine._selfishness
-    co._stale = co._collected = 0
-    co._pending = co._resume = co._greenlet = co._joiners = co._local_key = co._value = co._error = None
+    co._collected = 0
+    co._pending = co._resume = co._joiners = co._local_key = co._value = co._error = None
     frame = _getframe(1)
     co._made_in = frame.f_code
     co._made_at = frame.f_lasti  # the line number would cost as much as all of this
