@@ -512,8 +512,10 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "switch-function": ("called from a Python function", switch_in_function),
         "switch-queue": ("a deque says who is next", switch_by_queue),
         "switch-thread": ("found by thread; may be interrupted, is never scheduled twice", least.switch_in_any_thread),
-        "switch-poll": ("and the system is asked every 64 switches", least.switch_and_poll),
-        "switch-fair": ("behind all that the others make ready", least.switch_fairly),
+        "switch-fair": (
+            "behind all that the others make ready, and the system is asked every 64 switches",
+            least.switch_fairly,
+        ),
         "switch-coro": ("coro.yield_slice", switch_of_coro),
         "switch-gevent": ("gevent.sleep(0)", switch_of_gevent),
     },
@@ -523,7 +525,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
             least.wide_switch_in_any_thread,
         ),
         "wide-fair": (
-            "the system is asked every 64 switches, behind all that the others make ready",
+            "behind all that the others make ready, and the system is asked every 64 switches",
             least.wide_switch_fairly,
         ),
         "wide-coro": ("coro.yield_slice", wide_switch_of_coro),

@@ -87,27 +87,25 @@ class Scheduler:
     def run(self) -> None:
         """Run all, in the greenlet that has made them."""
         while self.begun:
-            self.ready.popleft()()
+            (self.ready.popleft() if self.ready else self.next_pass())()
+
+    def ask(self) -> None:
+        self.budget = 64
+        select.select([], [], [], 0)
 
     def poll(self) -> Any:
-        """An entry of the queue: ask the system, every 64 switches, and go on."""
-        self.budget -= len(self.ready)
-        if self.budget <= 0:
-            self.budget = 64
-            select.select([], [], [], 0)
-        self.ready.append(self.poll)
-        return self.ready.popleft()()
+        """An entry of the queue: ask the system, and go on."""
+        self.ask()
+        return (self.ready.popleft() if self.ready else self.next_pass())()
 
-    def poll_fairly(self) -> Any:
-        """The same, and those that yielded come after all that the others have made ready."""
-        if not self.ready:
-            self.ready, self.yielded = self.yielded, self.ready
-        self.budget -= len(self.ready)
+    def next_pass(self) -> Callable[[], Any]:
+        """Nothing is ready: let in those that have yielded, and ask the system every 64 switches."""
+        batch = self.yielded
+        self.budget -= len(batch)
         if self.budget <= 0:
-            self.budget = 64
-            select.select([], [], [], 0)
-        self.ready.append(self.poll_fairly)
-        return self.ready.popleft()()
+            self.ask()
+        self.ready, self.yielded = batch, self.ready
+        return batch.popleft()
 
 
 def give_way() -> None:
@@ -129,16 +127,12 @@ def give_way_fairly() -> None:  # the same but for its queue, which as a paramet
     assert me is not None
     scheduler.yielded.append(me.resume)
     me.scheduled = True
-    scheduler.ready.popleft()()
+    ready = scheduler.ready
+    (ready.popleft() if ready else scheduler.next_pass())()
     scheduler.current = me
     me.scheduled = False
     if me.pending is not None:
         raise me.pending
-
-
-def polling(scheduler: Scheduler) -> Scheduler:
-    scheduler.ready.append(scheduler.poll_fairly)
-    return scheduler
 
 
 def yield_in_turn(times: int, scheduler: Scheduler, yields: Callable[[], None], width: int = 2) -> float:
@@ -160,14 +154,8 @@ def switch_in_any_thread(times: int) -> float:
     return yield_in_turn(times, Scheduler(), give_way)
 
 
-def switch_and_poll(times: int) -> float:
-    scheduler = Scheduler()
-    scheduler.ready.append(scheduler.poll)
-    return yield_in_turn(times, scheduler, give_way)
-
-
 def switch_fairly(times: int) -> float:
-    return yield_in_turn(times, polling(Scheduler()), give_way_fairly)
+    return yield_in_turn(times, Scheduler(), give_way_fairly)
 
 
 def wide_switch_in_any_thread(times: int) -> float:
@@ -175,7 +163,7 @@ def wide_switch_in_any_thread(times: int) -> float:
 
 
 def wide_switch_fairly(times: int) -> float:
-    return yield_in_turn(times, polling(Scheduler()), give_way_fairly, min(times // 2, 1000))
+    return yield_in_turn(times, Scheduler(), give_way_fairly, min(times // 2, 1000))
 
 
 # -- what waits for each other ---------------------------------------------------------------------------------------
@@ -210,6 +198,39 @@ class Semaphore:
             if not heir.scheduled:
                 scheduler.ready.append(heir.resume)
                 heir.scheduled = True
+        else:
+            self.units += 1
+
+
+class FairSemaphore(Semaphore):
+    """The same where others may have yielded, and hand-overs must not keep the system from being asked."""
+
+    __slots__ = ()
+
+    def acquire(self) -> None:
+        if self.units:
+            self.units -= 1
+            return
+        scheduler = worker().scheduler
+        me = scheduler.current
+        assert me is not None
+        self.waiting.append((me, scheduler))
+        ready = scheduler.ready
+        (ready.popleft() if ready else scheduler.next_pass())()
+        scheduler.current = me
+        me.scheduled = False
+        if me.pending is not None:
+            raise me.pending
+
+    def release(self) -> None:
+        if self.waiting:
+            heir, scheduler = self.waiting.popleft()
+            if not heir.scheduled:
+                scheduler.ready.append(heir.resume)
+                heir.scheduled = True
+                scheduler.budget = budget = scheduler.budget - 1
+                if not budget:
+                    scheduler.ready.append(scheduler.poll)
         else:
             self.units += 1
 
@@ -329,8 +350,8 @@ def semaphore_of_any_thread(times: int) -> float:
 
 
 def semaphore_and_poll(times: int) -> float:
-    scheduler = polling(Scheduler())
-    return hand_over(times, scheduler.spawn, scheduler.run, Semaphore)
+    scheduler = Scheduler()
+    return hand_over(times, scheduler.spawn, scheduler.run, FairSemaphore)
 
 
 def mutex_of_any_thread(times: int) -> float:
@@ -340,8 +361,8 @@ def mutex_of_any_thread(times: int) -> float:
 
 
 def mutex_and_poll(times: int) -> float:
-    scheduler = polling(Scheduler())
-    lock = Semaphore(1)
+    scheduler = Scheduler()
+    lock = FairSemaphore(1)
     return compete(times, scheduler.spawn, scheduler.run, lock.acquire, lock.release, give_way_fairly)
 
 
