@@ -513,7 +513,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "switch-queue": ("a deque says who is next", switch_by_queue),
         "switch-thread": ("found by thread; may be interrupted, is never scheduled twice", least.switch_in_any_thread),
         "switch-fair": (
-            "behind all that the others make ready, and the system is asked every 64 switches",
+            "behind all that the others make ready, and the system is asked every 128 switches",
             least.switch_fairly,
         ),
         "switch-coro": ("coro.yield_slice", switch_of_coro),
@@ -525,7 +525,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
             least.wide_switch_in_any_thread,
         ),
         "wide-fair": (
-            "behind all that the others make ready, and the system is asked every 64 switches",
+            "behind all that the others make ready, and the system is asked every 128 switches",
             least.wide_switch_fairly,
         ),
         "wide-coro": ("coro.yield_slice", wide_switch_of_coro),
@@ -551,7 +551,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
     "A hand-over through a semaphore": {
         "semaphore-thread": ("by such a switch", least.semaphore_of_any_thread),
         "semaphore-poll": (
-            "and the system is asked every 64 switches, yielders wait behind the others",
+            "and the system is asked every 128 switches, yielders wait behind the others",
             least.semaphore_and_poll,
         ),
         "semaphore-coro": ("coro.semaphore", semaphore_of_coro),
@@ -560,7 +560,7 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
     "Lock a mutex, yield, unlock it; 10 compete": {
         "mutex-thread": ("by such a switch, handed over in turn", least.mutex_of_any_thread),
         "mutex-poll": (
-            "and the system is asked every 64 switches, yielders wait behind the others",
+            "and the system is asked every 128 switches, yielders wait behind the others",
             least.mutex_and_poll,
         ),
         "mutex-coro": ("coro.mutex, which knows its owner", mutex_of_coro),

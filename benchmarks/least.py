@@ -62,7 +62,7 @@ class Scheduler:
         self.yielded: deque[Callable[[], Any]] = deque()
         self.current: Coroutine | None = None
         self.begun = 0  # and not yet through
-        self.budget = 64
+        self.budget = 128
 
     def spawn(self, function: Callable[[], object]) -> Coroutine:
         """Make a coroutine.  Its stack begins where all others begin, so each switch exchanges one for another."""
@@ -90,7 +90,7 @@ class Scheduler:
             (self.ready.popleft() if self.ready else self.next_pass())()
 
     def ask(self) -> None:
-        self.budget = 64
+        self.budget = 128
         select.select([], [], [], 0)
 
     def poll(self) -> Any:
@@ -99,7 +99,7 @@ class Scheduler:
         return (self.ready.popleft() if self.ready else self.next_pass())()
 
     def next_pass(self) -> Callable[[], Any]:
-        """Nothing is ready: let in those that have yielded, and ask the system every 64 switches."""
+        """Nothing is ready: let in those that have yielded, and ask the system every 128 switches."""
         batch = self.yielded
         self.budget -= len(batch)
         if self.budget <= 0:
