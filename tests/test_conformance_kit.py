@@ -97,3 +97,53 @@ def test_pytest_is_imported_when_the_kit_is_used() -> None:
     )
 
     assert done.stdout == 'coro.testing.PollerTests needs pytest: pip install "coro-core[testing]"\n'
+
+
+def test_an_alarm_that_rings_while_a_failure_is_reported_does_not_end_the_run(tmp_path: Path) -> None:
+    """The poller fails at once, but to say so takes longer than the kit waits for a poller that hangs."""
+    (tmp_path / "slow.py").write_text(
+        """
+import time
+
+from coro_epoll._poller import EpollPoller
+
+
+class Failure(Exception):
+    def __str__(self):
+        time.sleep(0.5)
+        return "slow to say"
+
+
+class Poller(EpollPoller):
+    def __init__(self):
+        super().__init__()
+        self.wait = self.fail
+
+    def fail(self, timeout):
+        raise Failure
+"""
+    )
+    (tmp_path / "test_slow.py").write_text(
+        """
+import slow
+
+from coro.testing import PollerTests
+
+
+class TestSlow(PollerTests):
+    poller_class = slow.Poller
+    patience = 0.02
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--noconftest", "-k", "readable_is_reported"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "slow to say" in done.stdout
+    assert "hung" not in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -343,6 +344,172 @@ def test_D_07_those_that_keep_waking_each_other_starve_nobody(loop):
     finally:
         os.close(a)
         os.close(b)
+
+
+class Going:
+    """Whether a chain of hand-overs is to go on: until somebody ends it, but not for ever."""
+
+    def __init__(self) -> None:
+        self.left = 200_000
+        self.over = False
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return not self.over and self.left > 0
+
+
+def by_semaphores(going):
+    def turn(mine, other):
+        while going():
+            mine.acquire()
+            other.release()
+
+    a, b = coro.semaphore(1), coro.semaphore(0)
+    coro.spawn(turn, a, b)
+    coro.spawn(turn, b, a)
+
+
+def by_a_mutex(going):
+    def turn():
+        while going():
+            with mutex:
+                pass
+
+    mutex = coro.mutex()
+    mutex.lock()
+    coro.spawn(turn)
+    coro.spawn(turn)
+    coro.yield_slice()  # both wait, so each unlock hands it over
+    mutex.unlock()
+
+
+def by_events(going):
+    def turn(mine, other):
+        while going():
+            mine.wait()
+            mine.clear()
+            other.set()
+
+    a, b = coro.Event(), coro.Event()
+    coro.spawn(turn, a, b)
+    coro.spawn(turn, b, a)
+    a.set()
+
+
+def by_queues(going):
+    def turn(mine, other):
+        while going():
+            other.put(mine.get())
+
+    a, b = coro.Queue(1), coro.Queue(1)
+    coro.spawn(turn, a, b)
+    coro.spawn(turn, b, a)
+    a.put(None)
+
+
+def by_one_full_queue(going):
+    def puts():
+        while going():
+            queue.put(None)
+
+    def gets():
+        while True:
+            queue.get()
+
+    queue = coro.Queue(1)
+    coro.spawn(puts)
+    coro.spawn(gets)
+
+
+def by_conditions(going):
+    def turn(mine, other):
+        while going():
+            mine.wait()
+            other.wake_one()
+
+    a, b = coro.condition_variable(), coro.condition_variable()
+    coro.spawn(turn, a, b)
+    coro.spawn(turn, b, a)
+    coro.yield_slice()
+    a.wake_one()
+
+
+def by_exceptions(going):
+    def turn(me):
+        while going():
+            with contextlib.suppress(coro.WakeUp):
+                coro.suspend()
+            if going():
+                pair[1 - me].raise_exception(coro.WakeUp)
+
+    pair = [coro.spawn(turn, 0), coro.spawn(turn, 1)]
+    coro.yield_slice()
+    pair[0].raise_exception(coro.WakeUp)
+
+
+def by_births(going):
+    def one():
+        if going():
+            coro.spawn(one)
+
+    coro.spawn(one)
+
+
+def by_two_lines_of_births(going):
+    by_births(going)
+    by_births(going)
+
+
+def by_births_of_those_that_stay(going):
+    def one():
+        if going():
+            coro.spawn(one)
+            coro.suspend()
+
+    coro.spawn(one)
+
+
+def by_starts(going):
+    def one():
+        if going():
+            coro.new(one).start()
+
+    coro.spawn(one)
+
+
+def by_ends(going):
+    def main():
+        while going():
+            coro.spawn(int).join()
+
+    coro.spawn(main)
+
+
+CHAINS = {name: chain for name, chain in globals().items() if name.startswith("by_")}
+
+
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_D_07_no_chain_of_hand_overs_keeps_the_system_from_being_asked(loop, chain):
+    """Whoever waits for a descriptor, then for a time, is served while others keep making each other ready."""
+    a, b = os.pipe()
+    going = Going()
+
+    def main():
+        before = set(coro.all_threads.values())
+        chain(going)
+        os.write(b, b"x")
+        coro.wait_for_read(a)
+        coro.sleep_relative(0.0001)
+        going.over = True
+        for co in set(coro.all_threads.values()) - before:
+            co.shutdown()
+
+    try:
+        loop(main)
+    finally:
+        os.close(a)
+        os.close(b)
+    assert going.left > 0
 
 
 @pytest.mark.parametrize(("waits", "few"), [(False, True), (True, False)], ids=["nobody waits", "somebody waits"])

@@ -357,7 +357,7 @@ def test_an_error_of_a_call_of_coro_is_caught_in_the_midst_of_another(loop):
                     a.send(b"x")
         assert caught.value.__context__ is before
         assert not caught.value.__suppress_context__
-        assert traceback.extract_tb(caught.value.__traceback__)[-1].line == "sent = send(data)"
+        assert traceback.extract_tb(caught.value.__traceback__)[-1].line == "sent = self._io.send(data)"
 
     if hasattr(errno, "EPIPE"):
         loop(main)
