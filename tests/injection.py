@@ -77,7 +77,10 @@ class Injector:
 
 #: What the lines of a spelt out switch have in them.
 PARK = (
-    "kernel.ready.",
+    "kernel.ready",
+    "kernel.next_pass()",
+    "kernel.budget",
+    "if not budget",
     "kernel.current =",
     "co._scheduled =",
     "co._pending is",

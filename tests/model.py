@@ -653,7 +653,7 @@ class Model:
         try:
             if not co.started:
                 if not self.births:
-                    self.births = self.program.switches_per_poll
+                    self.births = self.limit
                     self.count(self.budget)
                 self.births -= 1
                 co.started = True
@@ -830,6 +830,7 @@ class Model:
         self.budget -= len(self.yielded)
         if self.budget > 0 and self.yielded and not self.waiting and not self.exiting:
             self.ready, self.yielded = self.yielded, self.ready
+            self.in_pass = 0
         else:
             self.ask()
 

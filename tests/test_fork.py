@@ -167,6 +167,7 @@ def test_in_the_child_the_others_are_dead(loop):
             for co in (other, unstarted):
                 assert co.dead
                 assert not co.scheduled
+                assert co.started is (co is other)
                 co.join()
                 co.shutdown()
                 with pytest.raises(coro.DeadCoroutine, match="belongs to the parent process"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 
 import greenlet
 import pytest
@@ -558,3 +560,119 @@ def test_signals_that_arrive_all_the_time_disturb_nobody(loop):
         os.close(b)
 
     assert rung
+
+
+# -- what comes in the midst of a switch -----------------------------------------------------------------------------
+
+
+def test_a_signal_handler_cannot_schedule_a_yielder_that_is_just_coming(loop):
+    """It is taken out of its queue, which is empty then, and has not run yet: it is on its way still."""
+    answers = []
+    kernel = this_kernel()
+
+    class Queue(deque):
+        def popleft(self):
+            entry = super().popleft()
+            if yielder is not None and entry is yielder._resume and not answers:
+                signal.raise_signal(signal.SIGUSR1)
+            return entry
+
+    def handler(*args):
+        try:
+            answers.append(yielder.schedule())
+        except coro.ScheduleError as exc:
+            answers.append(exc)
+
+    def body():
+        coro.yield_slice()
+        coro.yield_slice()
+        with pytest.raises(coro.TimeoutError):
+            coro.with_timeout(0.005, coro.suspend)
+
+    def main():
+        nonlocal yielder
+        kernel.ready, kernel.yielded = Queue(kernel.ready), Queue()
+        yielder = coro.spawn(body)
+        other = coro.spawn(coro.suspend)
+        yielder.result()
+        other.shutdown()
+
+    yielder = None
+    previous = signal.signal(signal.SIGUSR1, handler)
+    try:
+        loop(main)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+        kernel.ready, kernel.yielded = deque(), deque()
+        yielder = None
+    assert [type(answer) for answer in answers] == [coro.ScheduleError]
+
+
+def test_a_hand_over_that_runs_out_of_memory_does_not_keep_the_system_from_being_asked(loop):
+    """There was no room for the entry that asks: the next hand-over tries again."""
+    kernel = this_kernel()
+    failed = []
+    over = False
+    left = 200_000
+
+    class Queue(deque):
+        def append(self, entry):
+            if entry is kernel.poll and not failed:
+                failed.append(entry)
+                raise MemoryError
+            super().append(entry)
+
+    def turn(mine, other):
+        nonlocal left
+        while not over and left > 0:
+            left -= 1
+            mine.acquire()
+            with contextlib.suppress(MemoryError):
+                other.release()
+
+    def main():
+        nonlocal over
+        kernel.ready, kernel.yielded = Queue(kernel.ready), Queue()
+        a, b = coro.semaphore(1), coro.semaphore(0)
+        turns = [coro.spawn(turn, a, b), coro.spawn(turn, b, a)]
+        coro.sleep_relative(0.0001)
+        over = True
+        for co in turns:
+            co.shutdown()
+
+    try:
+        loop(main)
+    finally:
+        kernel.ready, kernel.yielded = deque(), deque()
+    assert failed
+    assert left > 0
+
+
+def test_the_dead_leave_no_void_entries_behind(loop, monkeypatch, failures):
+    """An exception is raised in a coroutine that is ready, and it runs out of memory as it is resumed, and dies."""
+    kernel = this_kernel()
+    settle = type(kernel).settle
+    victims = []
+
+    def fail(self, co):
+        if co in victims:
+            raise MemoryError
+        settle(self, co)
+
+    def main():
+        for _ in range(3):
+            co = coro.spawn(coro.suspend)
+            coro.yield_slice()
+            co.schedule()
+            victims.append(co)
+            co.raise_exception(coro.WakeUp)
+            coro.yield_slice()
+            coro.yield_slice()
+            assert co.dead
+        coro.sleep_relative(0.001)
+        assert not kernel.stale
+
+    monkeypatch.setattr(type(kernel), "settle", fail)
+    loop(main)
+    assert [type(exc) for exc in failures] == [MemoryError] * 3
+    failures.clear()

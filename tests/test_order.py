@@ -11,6 +11,7 @@ import time
 import pytest
 
 import coro
+import coro.kernel
 from coro.kernel import this_kernel
 
 
@@ -510,6 +511,61 @@ def test_D_07_no_chain_of_hand_overs_keeps_the_system_from_being_asked(loop, cha
         os.close(a)
         os.close(b)
     assert going.left > 0
+
+
+def test_D_07_those_that_begin_one_after_the_other_delay_nobody_for_long(loop):
+    """Once each link of a chain of births takes longer than the system may wait, it is asked after each."""
+    begun = []
+    woken = []
+
+    def link():
+        begun.append(None)
+        until = time.monotonic() + 0.001
+        while time.monotonic() < until:
+            pass
+        if len(woken) < 20:
+            coro.spawn(link)
+
+    def main():
+        coro.spawn(link)
+        while len(woken) < 20:
+            coro.sleep_relative(0.0005)
+            woken.append(len(begun))
+
+    loop(main)
+    assert woken[-1] - woken[-2] <= 3
+    assert woken[-2] - woken[-3] <= 3
+
+
+def test_O6_a_yielder_never_comes_back_in_the_midst_of_a_short_pass(loop, monkeypatch):
+    """Those that hand over to each other a hundred times have all run before it does, in the thousandth pass too."""
+    monkeypatch.setattr(coro.kernel, "SWITCHES_PER_PASS", 300)
+    state = {"inside": False, "passes": 0, "early": 0}
+
+    def turn(mine, other):
+        for _ in range(50):
+            mine.acquire()
+            other.release()
+
+    def starter():
+        while state["passes"] < 1000:
+            a, b = coro.semaphore(1), coro.semaphore(0)
+            turns = [coro.spawn(turn, a, b), coro.spawn(turn, b, a)]
+            state["inside"] = True
+            for co in turns:
+                co.join()
+            state["inside"] = False
+            state["passes"] += 1
+            coro.yield_slice()
+
+    def main():
+        coro.spawn(starter)
+        while state["passes"] < 1000:
+            coro.yield_slice()
+            state["early"] += state["inside"]
+
+    loop(main)
+    assert state["early"] == 0
 
 
 @pytest.mark.parametrize(("waits", "few"), [(False, True), (True, False)], ids=["nobody waits", "somebody waits"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from functools import partial
@@ -483,5 +484,22 @@ def test_a_datagram_waits_for_room(loop):
             assert [b.recv(10) for _ in range(count)] == [b"full"] * count
             assert writer.result(5) == 4
             assert b.recv(10) == b"last"
+
+    loop(main)
+
+
+@posix
+def test_flags_for_what_is_no_socket_are_refused_at_once(loop):
+    """Not after a wait until the pipe has room."""
+
+    def main():
+        reader, writer = os.pipe()
+        with sock(fd=writer) as s:
+            with pytest.raises(coro.TimeoutError):
+                coro.with_timeout(0.005, s.send, b"x" * 1_000_000)
+            with pytest.raises(OSError, match="is no socket") as caught:
+                coro.with_timeout(5, s.send, b"x", socket.MSG_DONTWAIT)
+        assert caught.value.errno == errno.ENOTSOCK
+        os.close(reader)
 
     loop(main)

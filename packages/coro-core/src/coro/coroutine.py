@@ -197,7 +197,7 @@ class coro:
         """
         if self._dead:
             raise DeadCoroutine(self, "has ended and cannot be started")
-        if self._resume is not None or self._scheduled:
+        if self._resume is not None or self._scheduled != 0:
             raise ScheduleError(self, "has been started already")
         self._kernel.check_thread(self)
         self._kernel.launch(self)
@@ -210,7 +210,7 @@ class coro:
         """
         if self._dead:
             raise DeadCoroutine(self, "has ended and cannot be scheduled")
-        if self._scheduled:
+        if self._scheduled != 0:
             raise ScheduleError(self, "is ready to run already")
         kernel = self._kernel
         if kernel.current is self:
@@ -248,7 +248,7 @@ class coro:
             return
         if kernel.current is self:
             raise ScheduleError(self, "is running: use the raise statement")
-        if self._scheduled and not force:
+        if self._scheduled != 0 and not force:
             raise ScheduleError(self, "is ready to run already, and force is false")
         kernel.interrupt(self, the_exception)
 

@@ -32,8 +32,8 @@ that moment, behind all that the pass makes ready, and behind all that the poll 
 The system is asked when nothing is ready and nobody has yielded; at the end of a pass if somebody waits for a
 descriptor; and after 128 switches, or half a millisecond.  To count them, whoever makes another ready takes one from
 ``budget``, and puts ``poll`` into the queue when that is used up; so nothing is counted on the way from park to resume.
-To ask each time would double the price of a hand-over between two coroutines, and a marker that goes round in the
-queue, to count the rounds, costs it a tenth to a fifth.
+Those that begin are counted by ``births``, and whom the poll wakes is not counted.  To ask each time would double the
+price of a hand-over between two coroutines, and a marker that goes round in the queue costs it a tenth to a fifth.
 
 Timers
 ------
@@ -285,7 +285,7 @@ class Kernel:
                     break
             else:
                 if births is self.births:
-                    self.births = repeat(None, SWITCHES_PER_POLL)
+                    self.births = repeat(None, self.limit)
                     self.count(self.budget)
                 continue
             self.idle.append(resume)
@@ -341,7 +341,7 @@ class Kernel:
 
     def wake(self, co: coro) -> bool:
         """Make a parked coroutine ready, unless it is on its way already.  Returns whether it was not."""
-        if co._scheduled or co._dead:
+        if co._scheduled != 0 or co._dead:  # it may be a queue that is empty: for a yielder that is just coming
             return False
         try:
             self.ready.append(co._resume)  # first: this can fail, on a full stack
@@ -355,9 +355,10 @@ class Kernel:
     def count(self, switches: int) -> None:
         """So many have been made ready: after 128 of them the system is asked, behind them.  (Spelt out where hot.)"""
         before = self.budget
-        self.budget = after = before - switches
+        after = before - switches
         if before > 0 >= after:
-            self.ready.append(self.poll)
+            self.ready.append(self.poll)  # first: one too many does no harm
+        self.budget = after
 
     def park(self, co: coro) -> None:
         """Let others run until somebody wakes *co*, the current coroutine.
@@ -434,7 +435,7 @@ class Kernel:
                 timeout[2] = True  # its time is over still: it expires again, at the next poll
                 self.unarmed.append(timeout)
             co._pending = exc
-            if co._scheduled:
+            if co._scheduled != 0:
                 self.stale[co] = self.stale.get(co, 0) + 1  # its old entry stays in the queue, and is met first
             if co._scheduled is self.yielded:
                 self.yielded.append(co._resume)
@@ -630,10 +631,13 @@ class Kernel:
 
     def next_pass(self) -> Entry:
         """Nothing is ready any more: let those in that have yielded.  Returns the entry to call next."""
+        waits = self.fds and self._must_ask()  # before the rest, because a signal handler may run in a call
         batch = self.yielded
         self.budget = budget = self.budget - len(batch)
-        if budget > 0 and batch and not (self.fds and self._must_ask()) and not self.exiting:
-            self.yielded = self.ready
+        ready = self.ready
+        if budget > 0 and batch and not (waits or ready or self.exiting):
+            self.in_pass = 0
+            self.yielded = ready
             self.ready = batch
             return batch.popleft()
         return self.ask()

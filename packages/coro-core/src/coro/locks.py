@@ -153,9 +153,10 @@ class mutex:
                     kernel = heir._kernel
                     kernel.ready.append(heir._resume)
                     heir._scheduled = READY
-                    kernel.budget = budget = kernel.budget - 1
+                    budget = kernel.budget - 1
                     if not budget:
                         kernel.ready.append(kernel.poll)
+                    kernel.budget = budget
                 return True
         self._owner = None
         return False

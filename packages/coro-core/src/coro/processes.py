@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 from . import signal_handler
-from .coroutine import all_threads, coro
+from .coroutine import CANCELLED, all_threads, coro
 from .exceptions import DeadCoroutine, SimultaneousError
 from .kernel import READ, Kernel, calling, this_kernel
 from .verbs import wait_for
@@ -231,6 +231,8 @@ def forget(kernel: Kernel, survivor: coro | None) -> None:
     """Leave nothing of *kernel* but its hub, its spare workers and *survivor*, with the timeouts that it is under."""
     for co in (*kernel.live.values(), *kernel.unstarted.values()):
         if co is not survivor:
+            if not co.started:
+                co._value = CANCELLED
             co._dead = True
             co._scheduled = 0
             co._pending = co._joiners = None
@@ -238,6 +240,7 @@ def forget(kernel: Kernel, survivor: coro | None) -> None:
             _inherited.append(co)
     kernel.live.clear()
     kernel.unstarted.clear()
+    kernel.stale.clear()
     targets: list[Any] = []
     if survivor is not None:
         kernel.live[survivor._id] = survivor

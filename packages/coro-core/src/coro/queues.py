@@ -105,9 +105,10 @@ class Queue(Generic[T]):
                         kernel = co._kernel
                         kernel.ready.append(co._resume)
                         co._scheduled = READY
-                        kernel.budget = budget = kernel.budget - 1
+                        budget = kernel.budget - 1
                         if not budget:
                             kernel.ready.append(kernel.poll)
+                        kernel.budget = budget
                     if not getters:
                         self._limit = self.maxsize or inf
                     return
@@ -170,9 +171,10 @@ class Queue(Generic[T]):
                 if not co._scheduled:
                     kernel.ready.append(co._resume)
                     co._scheduled = READY
-                    kernel.budget = budget = kernel.budget - 1
+                    budget = kernel.budget - 1
                     if not budget:
                         kernel.ready.append(kernel.poll)
+                    kernel.budget = budget
                 break
         else:
             items.append(item)
@@ -316,9 +318,10 @@ class Queue(Generic[T]):
                     kernel = co._kernel
                     kernel.ready.append(co._resume)
                     co._scheduled = READY
-                    kernel.budget = budget = kernel.budget - 1
+                    budget = kernel.budget - 1
                     if not budget:
                         kernel.ready.append(kernel.poll)
+                    kernel.budget = budget
         if self._limit != -inf:
             self._limit = 0 if self._promised or self._getters else self.maxsize
 

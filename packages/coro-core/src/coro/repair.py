@@ -129,6 +129,8 @@ def repair_queues(kernel: Kernel, parked: dict[Entry, coro], interrupted: coro |
             if entry not in queued and (co._scheduled != 0 or co._pending is not None):
                 co._scheduled = READY
                 kernel.ready.appendleft(entry)
+    for co in [co for co in kernel.stale if co._dead]:
+        del kernel.stale[co]
     if kernel.budget <= 0 and not marked:
         kernel.ready.append(kernel.poll)
 

@@ -466,6 +466,8 @@ class sock(Transfers):
 
     def _send_rest(self, co: coro, data: ReadableBuffer, sent: int, flags: int) -> int:
         """Send what is in *data* behind the first *sent* bytes.  Returns the length of all."""
+        if flags:
+            self._std()
         with memoryview(data) as view, view.cast("B") as octets:
             while True:
                 if not self._entry.writable:

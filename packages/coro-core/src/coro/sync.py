@@ -185,9 +185,10 @@ class semaphore:
                 if not co._scheduled:  # Kernel.wake, spelt out
                     kernel.ready.append(co._resume)
                     co._scheduled = READY
-                    kernel.budget = budget = kernel.budget - 1
+                    budget = kernel.budget - 1
                     if not budget:
                         kernel.ready.append(kernel.poll)
+                    kernel.budget = budget
         self.avail = avail
 
     def __int__(self) -> int:
