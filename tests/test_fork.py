@@ -155,6 +155,29 @@ def test_D_43_no_finally_block_of_another_runs_in_the_child_even_at_its_end(poll
     assert [line for line in lines if "parent" in line] == ["parent after", "parent main"] + ["parent unwound"] * 4
 
 
+def test_os_fork_forgets_the_others_though_nothing_else_of_processes_is_used(poller):
+    """What `coro.fork` does is in a module that is imported by its first use."""
+    lines = script(
+        poller,
+        """
+        import coro, os
+
+        def main():
+            other = coro.spawn(coro.suspend)
+            coro.yield_slice()
+            pid = os.fork()
+            print("child" if pid == 0 else "parent", len(coro.all_threads), flush=True)
+            if pid:
+                os.waitpid(pid, 0)
+                other.shutdown()
+
+        coro.run(main)
+        """,
+    )
+
+    assert lines == ["child 1", "parent 2"]
+
+
 def test_in_the_child_the_others_are_dead(loop):
     """join returns, result, schedule, start and raise_exception say so, shutdown does nothing."""
 

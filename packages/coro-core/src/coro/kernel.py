@@ -832,6 +832,7 @@ class Kernel:
 
     def open(self, poller: Any) -> None:
         """Get a poller and the waker: what a run needs of the system.  Whoever succeeds in this must call `loop`."""
+        from . import processes  # noqa: F401  has each forked child forget what is its parent's
         from .discovery import open_poller
 
         if self.running and self.poller is not None:
