@@ -678,9 +678,10 @@ class sock(Transfers):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        _live.discard(id(self))
-        if getattr(self, "fd", -1) >= 0 and not sys.is_finalizing():
+    # With what it needs: at the exit of the interpreter the globals of this module may be gone.
+    def __del__(self, live: set[int] = _live, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        live.discard(id(self))
+        if getattr(self, "fd", -1) >= 0 and not exiting():
             text = f"unclosed {self!r}"
             self.close()
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
@@ -760,9 +761,9 @@ class file_sock(sock):
         else:
             closing()
 
-    def __del__(self) -> None:
-        _live.discard(id(self))
-        if getattr(self, "fd", -1) >= 0 and not sys.is_finalizing():
+    def __del__(self, live: set[int] = _live, exiting: Callable[[], bool] = sys.is_finalizing) -> None:
+        live.discard(id(self))
+        if getattr(self, "fd", -1) >= 0 and not exiting():
             if self._socket is not None:
                 self._socket.detach()
             known = this_kernel().fds.get(self.fd)
