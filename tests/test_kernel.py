@@ -404,7 +404,7 @@ def test_nothing_is_left_of_ten_thousand_coroutines(loop, ending):
             before = objects()
             for _ in range(4):
                 run(2500)
-            coro.sleep_relative(0.01)  # about to idle, the hub ends what is too much
+            coro.sleep_relative(0.1)  # about to idle, the hub ends what is too much
             assert len(kernel.idle) <= SPARE_WORKERS
             assert objects() - before <= len(kernel.idle) + 10
             assert len(kernel.live) == 1
@@ -412,6 +412,22 @@ def test_nothing_is_left_of_ten_thousand_coroutines(loop, ending):
             assert len(kernel.timer_map) == 0
         finally:
             coro.set_exception_notifier(old)
+
+    loop(main)
+
+
+def test_greenlets_are_kept_through_a_short_wait_and_given_up_in_a_long_one(loop):
+    """To make two thousand anew takes longer than a wait of a millisecond; before a long one the spare ones go."""
+
+    def main():
+        kernel = this_kernel()
+        children = [coro.spawn(coro.yield_slice) for _ in range(2000)]
+        for co in children:
+            co.join()
+        coro.sleep_relative(0.001)
+        assert len(kernel.idle) == 2000
+        coro.sleep_relative(0.1)
+        assert len(kernel.idle) == SPARE_WORKERS
 
     loop(main)
 

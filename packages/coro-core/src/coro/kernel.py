@@ -87,6 +87,7 @@ SECONDS_PER_POLL: Final = 0.0005
 SWITCHES_PER_PASS: Final = 10_000  # how long those that keep waking each other may hold back the yielders (D-07)
 DRAIN_POLLS: Final = 500  # how many times 128 switches those that keep waking each other may delay the exit
 SPARE_WORKERS: Final = 1024  # greenlets kept while the loop idles, about 6 KB each
+SECONDS_PER_WORKER: Final = 1e-5  # to make one anew: they are kept through a wait that is shorter than that would take
 LONGEST_WAIT: Final = 86400.0  # seconds: epoll and poll count milliseconds in 32 bits
 FEW_DESCRIPTORS: Final = 32  # measured: to look through 40 takes as long as a poll
 POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is given up
@@ -695,11 +696,6 @@ class Kernel:
             if ready or self.yielded:
                 timeout = 0.0
             else:
-                if len(self.idle) > SPARE_WORKERS:  # end some, which then return to the hub, so only there
-                    if getcurrent() is not self.hub:
-                        return True
-                    while len(self.idle) > SPARE_WORKERS:
-                        self.idle.pop()(None)
                 timeout = self.max_wait
                 if self.timer_map:  # not the heap: it may hold what was cancelled
                     timeout = min(timeout, max(0.0, timers[0] - now))
@@ -716,6 +712,12 @@ class Kernel:
                     if self.tell():
                         continue
                     timeout = min(timeout, max(0.0, self.deadline - now))
+                spare = len(self.idle)
+                if spare > SPARE_WORKERS and timeout > spare * SECONDS_PER_WORKER:
+                    if getcurrent() is not self.hub:  # some are to end, which then return to the hub, so only there
+                        return True
+                    while len(self.idle) > SPARE_WORKERS:
+                        self.idle.pop()(None)
             if not self.events:
                 self.events = [*self.poller.wait(timeout)]  # type: ignore[union-attr]
             self._deal_with_events()
