@@ -11,6 +11,7 @@ import pytest
 import coro
 from coro.connect import socketpair, tcp_sock
 from coro.coroutine import set_selfishness
+from coro.kernel import this_kernel
 from coro.sockets import AF, SHUT, SOCK, sock
 
 from .helpers import drain, fails, fill, parked
@@ -327,6 +328,35 @@ def test_one_that_is_always_ready_starves_neither_timers_nor_timeouts(loop):
             assert sleeper.dead
 
     loop(main)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["nobody waits", "somebody waits"])
+def test_one_that_is_always_ready_asks_the_system_for_those_that_wait(loop, waits):
+    """Where nobody waits, to give way 1,280 times asks the system ten times or a little more often."""
+    polls = []
+
+    def main():
+        a, b = socketpair()
+        c, d = socketpair()
+        with a, b, c, d:
+            reader = parked(c.recv, 1)
+            if not waits:
+                reader.shutdown()
+                reader.join()
+            coro.current().set_max_selfish_acts(1)
+            poller = this_kernel().poller
+            wait = poller.wait
+            poller.wait = lambda timeout: polls.append(timeout) or wait(timeout)
+            for _ in range(1280):
+                a.send(b"")
+            d.send(b"1")
+            for _ in range(10):
+                a.send(b"")
+            assert reader.dead
+
+    loop(main)
+    assert len(polls) >= 10
+    assert (len(polls) >= 1280) is waits
 
 
 def test_D_42_an_allowance_that_cannot_be_is_refused(loop):

@@ -125,6 +125,13 @@ class mutex:
 
         Returns whether a waiter has it now.  `LockError` if the caller does not own it.
         """
+        last = self._depth == 1
+        self.__exit__(None, None, None)
+        return last and self._owner is not None
+
+    __enter__ = lock
+
+    def __exit__(self, kind: object, exc: object, traceback: object) -> None:
         try:
             co = worker().kernel.current or MAIN
         except AttributeError:
@@ -133,7 +140,7 @@ class mutex:
             raise LockError(f"{co!r} cannot unlock {self!r}: only its owner may")
         if self._depth > 1:
             self._depth -= 1
-            return False
+            return
         waiting = self._waiting
         if waiting and co._joiners is not None:
             if co._joiners is self:  # not_at_end, spelt out
@@ -157,9 +164,8 @@ class mutex:
                     if not budget:
                         kernel.ready.append(kernel.poll)
                     kernel.budget = budget
-                return True
+                return
         self._owner = None
-        return False
 
     def locked(self) -> bool:
         """Return whether somebody owns the mutex."""
@@ -181,11 +187,6 @@ class mutex:
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-    __enter__ = lock
-
-    def __exit__(self, *exc: object) -> None:
-        self.unlock()
 
     def __repr__(self) -> str:
         state = "unlocked, " if self._owner is None else f"owner={self._owner!r} depth={self._depth}, "

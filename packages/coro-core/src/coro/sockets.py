@@ -206,7 +206,10 @@ class sock(Transfers):
     # -- waiting -----------------------------------------------------------------------------------------------------
 
     def _begin(self, mask: int) -> tuple[Kernel, coro]:
-        """Refuse a second coroutine, and let others run if this one has had its share.  What each call begins with."""
+        """Refuse a second coroutine, and let others run if this one has had its share.  What each call begins with.
+
+        (`recv`, `send` and `_attempt` spell it out.)
+        """
         kernel, co = calling()
         entry = self._entry
         other = entry.reader if mask == READ else entry.writer
@@ -225,6 +228,8 @@ class sock(Transfers):
     def _give_way(self, co: coro, mask: int) -> None:
         """Let all others run, but nobody in between what *co* reads or writes."""
         co._allowance = co._selfishness
+        if co._kernel.nobody_else():
+            return
         try:
             if mask == READ:
                 self._entry.reader = co
@@ -281,10 +286,29 @@ class sock(Transfers):
 
     def _attempt(self, mask: int, call: Callable[..., T], *args: Any) -> T:
         """Return ``call(*args)``, tried until it does not fail with EAGAIN.  It reads or writes, as *mask* says."""
-        kernel, co = self._begin(mask)
+        try:  # `_begin` and `calling`, spelt out: half of what a datagram costs beside the system
+            kernel = worker().kernel
+            co: Any = kernel.current
+            allowance = co._allowance  # which None has not
+        except AttributeError:
+            kernel, co = calling()
+            allowance = co._allowance
+        entry = self._entry
+        if mask == READ:
+            other, goes = entry.reader, entry.readable
+        else:
+            other, goes = entry.writer, entry.writable
+        if other is not None:
+            self._refuse(co, other, mask)
+        if goes:
+            if not allowance:
+                self._give_way(co, mask)
+                entry = self._entry
+                goes = entry.readable if mask == READ else entry.writable
+                allowance = co._selfishness
+            co._allowance = allowance - 1
         while True:
-            entry = self._entry
-            if entry.readable if mask == READ else entry.writable:
+            if goes:
                 if self.fd < 0:
                     self._raise_closed()
                 try:
@@ -298,6 +322,8 @@ class sock(Transfers):
                     raise_specific(exc)
                     raise
             self._wait(kernel, co, mask)
+            entry = self._entry
+            goes = True
 
     def wait_for_read(self) -> None:
         """Block until a read or an accept would not block.  The end of the stream and errors count as readable."""

@@ -86,7 +86,9 @@ class Transfers:
     def recvfrom(self, size: int, flags: int = 0) -> tuple[bytes, Address]:
         """Like `recv`, for one datagram; returns it and the address of its sender."""
         std = self._socket or self._std()
-        found = self._attempt(READ, std.recvfrom, message_size(size), flags)
+        if not 0 <= size <= LARGEST_MESSAGE:
+            size = message_size(size)
+        found = self._attempt(READ, std.recvfrom, size, flags)
         self._sender = found[1]
         return found
 
