@@ -549,19 +549,17 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "spawn-gevent": ("gevent.spawn, and join", spawn_of_gevent),
     },
     "A hand-over through a semaphore": {
-        "semaphore-thread": ("by such a switch", least.semaphore_of_any_thread),
-        "semaphore-poll": (
-            "and the system is asked every 128 switches, yielders wait behind the others",
-            least.semaphore_and_poll,
+        "semaphore-fair": (
+            "by such a switch; the system is asked every 128 switches, yielders wait behind the others",
+            least.semaphore_of_any_thread,
         ),
         "semaphore-coro": ("coro.semaphore", semaphore_of_coro),
         "semaphore-gevent": ("gevent.lock.Semaphore, which is compiled", semaphore_of_gevent),
     },
     "Lock a mutex, yield, unlock it; 10 compete": {
-        "mutex-thread": ("by such a switch, handed over in turn", least.mutex_of_any_thread),
-        "mutex-poll": (
-            "and the system is asked every 128 switches, yielders wait behind the others",
-            least.mutex_and_poll,
+        "mutex-fair": (
+            "by such a switch, in turn; the system is asked every 128 switches, yielders wait behind the others",
+            least.mutex_of_any_thread,
         ),
         "mutex-coro": ("coro.mutex, which knows its owner", mutex_of_coro),
         "mutex-gevent": ("gevent.lock.Semaphore(1), which is compiled, and not handed over in turn", mutex_of_gevent),

@@ -170,42 +170,16 @@ def wide_switch_fairly(times: int) -> float:
 
 
 class Semaphore:
-    """Units are handed over to those that wait, in the order in which they came."""
+    """Units are handed over to those that wait, in the order in which they came.
+
+    Others may have yielded meanwhile, and hand-overs must not keep the system from being asked.
+    """
 
     __slots__ = ("units", "waiting")
 
     def __init__(self, units: int) -> None:
         self.units = units
         self.waiting: deque[tuple[Coroutine, Scheduler]] = deque()
-
-    def acquire(self) -> None:
-        if self.units:
-            self.units -= 1
-            return
-        scheduler = worker().scheduler
-        me = scheduler.current
-        assert me is not None
-        self.waiting.append((me, scheduler))
-        scheduler.ready.popleft()()
-        scheduler.current = me
-        me.scheduled = False
-        if me.pending is not None:
-            raise me.pending
-
-    def release(self) -> None:
-        if self.waiting:
-            heir, scheduler = self.waiting.popleft()
-            if not heir.scheduled:
-                scheduler.ready.append(heir.resume)
-                heir.scheduled = True
-        else:
-            self.units += 1
-
-
-class FairSemaphore(Semaphore):
-    """The same where others may have yielded, and hand-overs must not keep the system from being asked."""
-
-    __slots__ = ()
 
     def acquire(self) -> None:
         if self.units:
@@ -349,20 +323,9 @@ def semaphore_of_any_thread(times: int) -> float:
     return hand_over(times, scheduler.spawn, scheduler.run, Semaphore)
 
 
-def semaphore_and_poll(times: int) -> float:
-    scheduler = Scheduler()
-    return hand_over(times, scheduler.spawn, scheduler.run, FairSemaphore)
-
-
 def mutex_of_any_thread(times: int) -> float:
     scheduler = Scheduler()
     lock = Semaphore(1)
-    return compete(times, scheduler.spawn, scheduler.run, lock.acquire, lock.release, give_way)
-
-
-def mutex_and_poll(times: int) -> float:
-    scheduler = Scheduler()
-    lock = FairSemaphore(1)
     return compete(times, scheduler.spawn, scheduler.run, lock.acquire, lock.release, give_way_fairly)
 
 

@@ -36,6 +36,25 @@ FAULTS = [(poller.__name__, test) for poller, tests in BROKEN.items() for test i
 CONTROLS = sorted({(poller.__mro__[1].__name__, test) for poller, tests in BROKEN.items() for test in tests})
 
 
+def run_python(*arguments: str, directory: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run another Python that finds the same modules."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=directory,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+
+def run_pytest(directory: Path, *arguments: str) -> str:
+    """Run tests of which some fail, and return what it prints."""
+    done = run_python("-m", "pytest", *arguments, directory=directory)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
     """Run the kit in another process, where a broken poller may leave behind what it likes."""
@@ -44,15 +63,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     report = directory / "report.xml"
     names = [f"{FILE}::Test{poller}::{test}" for poller, test in CONTROLS + FAULTS]
     options = ["-q", "--tb=no", "-p", "no:cacheprovider", "-c", str(directory / "pytest.ini"), f"--junit-xml={report}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *names],
-        cwd=directory,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    run_pytest(directory, *options, *names)
     outcomes: dict[tuple[str, str], str] = {}
     for case in ElementTree.parse(report).iter("testcase"):
         name = case.attrib["classname"].rpartition(".Test")[2], case.attrib["name"]
@@ -88,14 +99,9 @@ def test_pytest_is_imported_when_the_kit_is_used() -> None:
         "try: from coro.testing import PollerTests\n"
         "except ImportError as error: print(error)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python("-c", program)
 
+    assert not done.returncode, done.stderr
     assert done.stdout == 'coro.testing.PollerTests needs pytest: pip install "coro-core[testing]"\n'
 
 
@@ -135,15 +141,7 @@ class TestSlow(PollerTests):
     patience = 0.02
 """
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--noconftest", "-k", "readable_is_reported"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    output = run_pytest(tmp_path, "-p", "no:cacheprovider", "--noconftest", "-k", "readable_is_reported")
 
-    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
-    assert "slow to say" in done.stdout
-    assert "hung" not in done.stdout
+    assert "slow to say" in output
+    assert "hung" not in output
