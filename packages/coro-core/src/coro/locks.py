@@ -131,7 +131,7 @@ class mutex:
 
     __enter__ = lock
 
-    # `unlock` calls this, not the other way round: ``with`` is the usual way, and a frame is a twentieth of a hand-over.
+    # `unlock` calls this, not the other way round: most use ``with``, and a frame is a twentieth of a hand-over.
     def __exit__(self, kind: object, exc: object, traceback: object) -> None:
         try:
             co = worker().kernel.current or MAIN
