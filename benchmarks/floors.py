@@ -164,7 +164,8 @@ def mutex_of_coro(times: int) -> float:
     import coro
 
     mutex = coro.mutex()
-    return in_coro(partial(least.compete, enter=mutex.lock, leave=mutex.unlock, give_way=coro.yield_slice), times)
+    with_it = partial(least.compete, enter=mutex.__enter__, leave=mutex.__exit__, give_way=coro.yield_slice)
+    return in_coro(with_it, times)
 
 
 def mutex_of_gevent(times: int) -> float:

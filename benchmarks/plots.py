@@ -164,7 +164,7 @@ def chart(drawing: Drawing, title: str, curves: Curves, marks: dict[float, str],
     drawing.text(left, drawing.height + 12, title, weight="bold")
     times = [time for points in curves.values() for _, time in points]
     rows, columns = ticks(min(times), max(times)), sorted(marks)
-    begin, end = left + 50, left + width - 20
+    begin, end = left + 50, left + width - 28  # half a label sticks out
     for tick in rows:
         y = position(tick, rows, bottom, top)
         drawing.rule([(begin, y), (end, y)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -344,19 +345,46 @@ def test_one_that_is_always_ready_asks_the_system_for_those_that_wait(loop, wait
                 reader.shutdown()
                 reader.join()
             coro.current().set_max_selfish_acts(1)
+            b.send(b"1")
+            assert a.recv(1) == b"1"  # now the poller knows it
             poller = this_kernel().poller
             wait = poller.wait
             poller.wait = lambda timeout: polls.append(timeout) or wait(timeout)
             for _ in range(1280):
                 a.send(b"")
-            d.send(b"1")
-            for _ in range(10):
-                a.send(b"")
-            assert reader.dead
+            if waits:
+                d.send(b"1")
+                for _ in range(3):
+                    a.send(b"")
+                assert reader.dead
 
     loop(main)
     assert len(polls) >= 10
-    assert (len(polls) >= 1280) is waits
+    assert (len(polls) < 640) is not waits
+
+
+def test_one_that_is_always_ready_delays_a_timer_by_one_allowance(loop):
+    """A server takes a millisecond for each answer: a sleeper wakes when it next gives way, not 128 times later."""
+    answers = []
+
+    def main():
+        a, b = socketpair()
+        with a, b:
+            b.send(b"1")
+            assert a.recv(1) == b"1"
+            coro.current().set_max_selfish_acts(1)
+            sleeper = coro.spawn(coro.sleep_relative, 0.002)
+            while not sleeper.dead:
+                a.send(b"")
+                answers.append(None)
+                time.sleep(0.001)  # the whole thread
+
+    old = coro.set_latency_warning(0)  # they look on twenty times a second
+    try:
+        loop(main)
+    finally:
+        coro.set_latency_warning(old)
+    assert len(answers) < 10
 
 
 def test_D_42_an_allowance_that_cannot_be_is_refused(loop):

@@ -642,8 +642,15 @@ class Kernel:
         return self.ask()
 
     def nobody_else(self) -> bool:
-        """Return whether one that yielded would go on at once, as `next_pass` finds; if so, count it as if it had."""
-        if self.ready or self.yielded or self.budget <= 1 or self.exiting or (self.fds and self._must_ask()):
+        """Return whether one that yielded would go on at once, as `next_pass` finds; if so, count it as if it had.
+
+        False after half a millisecond too: what it does between two of these is not known to be short, like a switch.
+        """
+        if self.ready or self.yielded:
+            return False
+        waits = self.fds and self._must_ask()  # before the rest, because a signal handler may run in a call
+        late = monotonic() - self.polled > SECONDS_PER_POLL
+        if waits or late or self.ready or self.yielded or self.budget <= 1 or self.exiting:
             return False
         self.budget -= 1
         self.in_pass = 0
@@ -965,7 +972,7 @@ def outside() -> NoReturn:
     """Raise the error for whoever blocks outside a coroutine."""
     raise YieldFromMain(
         "blocking outside a coroutine: spawn a coroutine and let coro.event_loop() run it, or use coro.run(fn)"
-    )
+    ) from None  # it is found out by an AttributeError
 
 
 def adopted(verb: Callable[..., Any], *args: Any) -> Any:

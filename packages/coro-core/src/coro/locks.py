@@ -94,7 +94,7 @@ class mutex:
             leave(waiting, co)
             owner = self._owner
             if owner is co:
-                self.unlock()
+                self.__exit__()
             elif owner is not None and not waiting:
                 not_at_end(owner, self)
             raise
@@ -126,13 +126,13 @@ class mutex:
         Returns whether a waiter has it now.  `LockError` if the caller does not own it.
         """
         last = self._depth == 1
-        self.__exit__(None, None, None)
+        self.__exit__()
         return last and self._owner is not None
 
     __enter__ = lock
 
     # `unlock` calls this, not the other way round: most use ``with``, and a frame is a twentieth of a hand-over.
-    def __exit__(self, kind: object, exc: object, traceback: object) -> None:
+    def __exit__(self, kind: object = None, exc: object = None, traceback: object = None) -> None:
         try:
             co = worker().kernel.current or MAIN
         except AttributeError:
