@@ -7,6 +7,7 @@ import contextvars
 import functools
 import gc
 import re
+import traceback
 import weakref
 
 import pytest
@@ -647,6 +648,18 @@ def test_result_of_one_that_was_shut_down_or_cancelled(loop):
 
 
 # -- the main program ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [coro.yield_slice, coro.suspend, functools.partial(coro.wait_for_read, 0), lambda: coro.semaphore(0).acquire()],
+    ids=["yield", "suspend", "descriptor", "semaphore"],
+)
+def test_an_error_of_the_main_program_says_nothing_of_how_it_was_found_out(blocks):
+    """The traceback has one error, not another "during handling of the above"."""
+    with pytest.raises(coro.YieldFromMain) as caught:
+        blocks()
+    assert "AttributeError" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_main_object_cannot_be_scheduled(loop):
