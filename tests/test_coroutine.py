@@ -652,13 +652,20 @@ def test_result_of_one_that_was_shut_down_or_cancelled(loop):
 
 @pytest.mark.parametrize(
     "blocks",
-    [coro.yield_slice, coro.suspend, functools.partial(coro.wait_for_read, 0), lambda: coro.semaphore(0).acquire()],
-    ids=["yield", "suspend", "descriptor", "semaphore"],
+    [coro.yield_slice, lambda: coro.semaphore(0).acquire(), lambda: coro.Queue().get(), lambda: coro.Event().wait()],
+    ids=["yield", "semaphore", "queue", "event"],
 )
 def test_an_error_of_the_main_program_says_nothing_of_how_it_was_found_out(blocks):
     """The traceback has one error, not another "during handling of the above"."""
     with pytest.raises(coro.YieldFromMain) as caught:
         blocks()
+    assert "During handling" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_neither_does_that_of_a_socket():
+    """Whose calls find the kernel by themselves."""
+    with coro.udp_sock() as sock, pytest.raises(coro.YieldFromMain) as caught:
+        sock.recvfrom(1)
     assert "During handling" not in "".join(traceback.format_exception(caught.value))
 
 

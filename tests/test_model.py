@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="on Windows a socket pair delivers when it likes, which the model cannot foresee"
 )
 
+KNOWN = pytest.mark.xfail(strict=True, reason="the kernel is known to have this defect, see model.KNOWN_DEFECTS")
 PROGRAMS = 3000  # take 5 to 10 seconds; for more, see model_run.py
 
 
@@ -84,7 +85,7 @@ FOUND = {
 @pytest.mark.parametrize(
     "program",
     [
-        pytest.param(program, id=name, marks=pytest.mark.xfail(strict=True) if name in model.KNOWN_DEFECTS else ())
+        pytest.param(program, id=name, marks=KNOWN if name in model.KNOWN_DEFECTS else ())
         for name, program in FOUND.items()
     ],
 )

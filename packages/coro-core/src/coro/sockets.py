@@ -205,22 +205,6 @@ class sock(Transfers):
 
     # -- waiting -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, mask: int) -> tuple[Kernel, coro]:
-        """Refuse a second coroutine, and let others run if this one has had its share.  What each call begins with.
-
-        (`recv`, `send` and `_attempt` spell it out.)
-        """
-        kernel, co = calling()
-        entry = self._entry
-        other = entry.reader if mask == READ else entry.writer
-        if other is not None:
-            self._refuse(co, other, mask)
-        if entry.readable if mask == READ else entry.writable:
-            if not co._allowance:
-                self._give_way(co, mask)
-            co._allowance -= 1
-        return kernel, co
-
     def _refuse(self, co: coro, other: coro, mask: int) -> None:
         if not other._dead:  # it was abandoned at the end of an earlier loop
             raise SimultaneousError(co, other, (self.fd, "read" if mask == READ else "write"))
@@ -286,7 +270,7 @@ class sock(Transfers):
 
     def _attempt(self, mask: int, call: Callable[..., T], *args: Any) -> T:
         """Return ``call(*args)``, tried until it does not fail with EAGAIN.  It reads or writes, as *mask* says."""
-        try:  # `_begin` and `calling`, spelt out: half of what a datagram costs beside the system
+        try:  # `calling`, spelt out: a frame, an eighth of what a datagram costs beside the system
             kernel = worker().kernel
             co: Any = kernel.current
             allowance = co._allowance  # which None has not
@@ -522,9 +506,15 @@ class sock(Transfers):
 
     def connect_addr(self, address: Address, resolve: bool = False) -> None:
         """Like `connect`, but a host that is a name is a ValueError unless *resolve* is true."""
-        calling()  # outside a coroutine nothing is begun
+        kernel, co = calling()  # first: outside a coroutine nothing is begun
         address = self._resolved(address, resolve)
-        kernel, co = self._begin(WRITE)
+        entry = self._entry
+        if entry.writer is not None:
+            self._refuse(co, entry.writer, WRITE)
+        if entry.writable:
+            if not co._allowance:
+                self._give_way(co, WRITE)
+            co._allowance -= 1
         error = self._std().connect_ex(address)
         pause = 0.001
         while error == errno.EAGAIN and self.domain == AF.LOCAL:
