@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 
 import pytest
@@ -83,3 +84,101 @@ def test_a_wrong_factor_is_refused(junk, error):
     with pytest.raises(error):
         coro.set_latency_warning(junk)
     assert coro.set_latency_warning(1) == 1
+
+
+def keep_busy(until, seconds=20):
+    """Switch between two coroutines until a condition holds."""
+    end = time.monotonic() + seconds
+    spinning = True
+    found = False
+
+    def spin():
+        while spinning:
+            coro.yield_slice()
+
+    other = coro.spawn(spin)
+    while not found and time.monotonic() < end:
+        coro.yield_slice()
+        found = until()
+    spinning = False
+    other.join()
+    return found
+
+
+@pytest.fixture
+def any_load(monkeypatch):
+    """Take the loop for busy even where this process gets a tenth of a processor only."""
+    monkeypatch.setattr(coro.latency, "BUSY", 0.1)
+
+
+def is_watched():
+    return any(thread.name == "coro latency" for thread in threading.enumerate())
+
+
+def test_no_thread_is_there_while_a_loop_is_busy_and_holds_nobody_up(loop, any_load):
+    """It would take the process out of the fast ways that malloc and the system have for a single thread."""
+
+    def main():
+        assert is_watched()
+        assert keep_busy(lambda: not is_watched())
+        for _ in range(100):  # not busy any more
+            coro.sleep_relative(0.05)
+            if is_watched():
+                return
+        raise AssertionError("the thread has not come back")
+
+    loop(main)
+    assert not is_watched()
+
+
+def test_the_thread_stays_as_long_as_there_are_others(loop, any_load):
+    """Then it would save nothing to go without it."""
+    gone = threading.Event()
+    other = threading.Thread(target=gone.wait)
+
+    def main():
+        other.start()
+        try:
+            assert not keep_busy(lambda: not is_watched(), 1)
+        finally:
+            gone.set()
+            other.join()
+
+    loop(main)
+
+
+def test_a_long_run_in_a_loop_that_was_not_watched_is_reported_and_the_next_one_with_its_name(loop, any_load, capfd):
+    def hold_up_unwatched():  # at once: another poll might find that the loop is busy no more
+        if is_watched():
+            return False
+        compute(0.35)
+        return True
+
+    def main():
+        assert keep_busy(hold_up_unwatched)
+        coro.sleep_relative(0.1)
+        coro.spawn(compute, 0.35, thread_name="second").join()
+        assert not keep_busy(lambda: not is_watched(), 0.6)
+
+    loop(main)
+
+    unknown, known = re.findall(r"High Latency: \((\d\.\d{3})s\) for (.*)\n", capfd.readouterr().err)
+    assert 0.3 <= float(unknown[0]) < 3
+    assert "not watched" in unknown[1]
+    assert "second" in known[1]
+
+
+def test_nobody_is_blamed_because_the_thread_itself_was_kept_waiting(loop, capfd):
+    """A loop that gives up the GIL for moments only can starve a thread; then it looks late at whoever runs."""
+
+    def main():
+        (one,) = coro.latency._watcher.watches
+        for _ in range(50):
+            coro.sleep_relative(0)
+            with coro.latency._watcher.lock:
+                one.look(time.monotonic() - 1)
+            assert one.suspect is not None
+
+    loop(main)
+
+    assert "High Latency" not in capfd.readouterr().err

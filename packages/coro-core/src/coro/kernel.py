@@ -138,9 +138,9 @@ class Kernel:
     __slots__ = tuple(
         (
             "__weakref__ at_end births budget current deadline drain events exit_code exiting externals failure "
-            "failures fds hub idle in_pass inbox limit live max_wait newborn old_wakeup_fd on_deadlock on_wake "
-            "passes poll polled poller poller_name ready repair request running settled signals stale start stop "
-            "thread timer_map timers told unarmed unstarted waited_for wake_read wake_write woken yielded"
+            "failures fds hub idle in_pass inbox limit live max_wait newborn old_wakeup_fd on_deadlock on_review "
+            "on_wake passes poll polled poller poller_name ready repair request review running settled signals stale "
+            "start stop thread timer_map timers told unarmed unstarted waited_for wake_read wake_write woken yielded"
         ).split()
     )
 
@@ -195,6 +195,8 @@ class Kernel:
         self.told: set[int] = set()  # who has had its Shutdown
         self.failures = 0
         self.on_deadlock: Callable[[], None] | None = None
+        self.review = inf  # the time from which on the next poll calls this, with its time and the one since the last:
+        self.on_review: Callable[[float, float], None]
         all_threads.kernels.add(self)
 
     # -- making coroutines -------------------------------------------------------------------------------------------
@@ -685,7 +687,10 @@ class Kernel:
         """Wake whom the poller and the timers name, and wait if there is nothing to do.  True: the hub is to go on."""
         ready = self.ready
         # Switches until the next turn: 128, or the whole next pass, halved while they take longer than they should.
-        if begin - self.polled > SECONDS_PER_POLL:
+        late = begin - self.polled
+        if begin > self.review:
+            self.on_review(begin, late)
+        if late > SECONDS_PER_POLL:
             self.passes >>= 1
         elif self.passes < SWITCHES_PER_POLL:
             self.passes += self.passes + 1
