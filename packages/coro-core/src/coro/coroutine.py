@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .kernel import Kernel
 
-__all__ = ["MAIN", "READY", "AllThreads", "all_threads", "at_end", "coro", "main_stub", "not_at_end", "set_selfishness"]
+__all__ = ["MAIN", "READY", "AllThreads", "all_threads", "at_end", "coro", "made", "main_stub", "not_at_end", "set_selfishness"]
 
 T = TypeVar("T")
 
@@ -80,37 +80,30 @@ class coro:
         "_value",
     )
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        fun: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,  # None for an empty one, which would occupy 64 bytes
-        name: str | None,
-        context: Context | None,
-    ) -> None:
-        self._kernel: Kernel = kernel
-        self._fun: Any = fun
-        self._args: Any = args
-        self._kwargs: Any = kwargs
-        self._name = name
-        self._context = context
-        self._id = next_id()
-        self._dead = False
-        self._scheduled: Any = 0  # 0; READY; or the queue in which it waits, or waited, for the end of the pass
-        self._allowance = self._selfishness = _selfishness  # socket operations left before it must yield; of how many
-        self._collected = 0  # how many coroutines wait in result()
-        self._pending: BaseException | type[BaseException] | None = None  # raised in it when it runs next
-        self._resume: Any = None  # the switch of the greenlet that it parks in; None before the start and after the end
-        #: Who is told of its end: coroutines to wake, with None, or others, with what to call: ``function(who, self)``;
-        #: or a mutex alone, which is told by its ``_owner_ended``: a dict for each hand-over would cost a twentieth.
-        self._joiners: Any = None
-        self._made_in: CodeType | None = None  # the code that has called `spawn` or `new`
-        self._made_at = 0  # the instruction of that call
-        self._local_key: Any = None  # by which each ThreadLocal knows it
-        #: What it has returned; before that, what `schedule` has given for `suspend` to return; or CANCELLED.
-        self._value: Any = None
-        self._error: tuple[BaseException, TracebackType | None] | None = None
+    # No __init__: to call a class without one is the cheapest way to an object with slots.  See `made`.
+    _kernel: Kernel
+    _fun: Any
+    _args: Any
+    _kwargs: Any  # None for an empty dict, which would occupy 64 bytes
+    _name: str | None
+    _context: Context | None
+    _id: int
+    _dead: bool
+    _scheduled: Any  # 0; READY; or the queue in which it waits, or waited, for the end of the pass
+    _allowance: int  # socket operations left before it must yield ...
+    _selfishness: int  # ... of so many
+    _collected: int  # how many coroutines wait in result()
+    _pending: BaseException | type[BaseException] | None  # raised in it when it runs next
+    _resume: Any  # the switch of the greenlet that it parks in; None before the start and after the end
+    #: Who is told of its end: coroutines to wake, with None, or others, with what to call: ``function(who, self)``;
+    #: or a mutex alone, which is told by its ``_owner_ended``: a dict for each hand-over would cost a twentieth.
+    _joiners: Any
+    _made_in: CodeType | None  # the code that has called `spawn` or `new`
+    _made_at: int  # the instruction of that call
+    _local_key: Any  # by which each ThreadLocal knows it
+    #: What it has returned; before that, what `schedule` has given for `suspend` to return; or CANCELLED.
+    _value: Any
+    _error: tuple[BaseException, TracebackType | None] | None
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -328,6 +321,30 @@ class coro:
             del self, error, traceback  # else the exception, its traceback, this frame and they would hold each other
 
 
+def made(
+    co: coro,
+    kernel: Kernel,
+    fun: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    name: str | None,
+    context: Context | None,
+) -> coro:
+    """Fill a new object in, and return it.  (`spawn` spells this out.)"""
+    co._kernel = kernel
+    co._fun = fun
+    co._args = args
+    co._kwargs = kwargs or None
+    co._name = name
+    co._context = context
+    co._id = next_id()
+    co._dead = False
+    co._scheduled = co._collected = co._made_at = 0
+    co._allowance = co._selfishness = _selfishness
+    co._pending = co._resume = co._joiners = co._made_in = co._local_key = co._value = co._error = None
+    return co
+
+
 def at_end(co: coro, who: T, ended: Callable[[T, coro], object] | None) -> None:
     """Have ``ended(who, co)`` called when *co* ends or is cancelled.  It must neither block nor raise.
 
@@ -354,10 +371,6 @@ class main_stub(coro):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
-        super().__init__(None, None, (), None, "main/scheduler", None)  # type: ignore[arg-type]
-        self._id = -1
-
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
         raise ScheduleError(self, "is the main program, not a coroutine: it cannot be scheduled, joined or interrupted")
 
@@ -372,7 +385,9 @@ class main_stub(coro):
         return self._refuse()  # type: ignore[no-any-return]
 
 
-MAIN: Final = main_stub()  # takes the number 0, so that the first coroutine is 1
+# Takes the number 0, so that the first coroutine is 1.
+MAIN: Final = made(main_stub(), None, None, (), {}, "main/scheduler", None)  # type: ignore[arg-type]
+MAIN._id = -1
 
 
 class AllThreads(Mapping[int, coro]):

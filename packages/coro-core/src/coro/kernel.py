@@ -88,6 +88,7 @@ SPARE_WORKERS: Final = 1024  # greenlets kept while the loop idles, about 6 KB e
 SECONDS_PER_WORKER: Final = 1e-5  # to make one anew: they are kept through a wait that is shorter than that would take
 LONGEST_WAIT: Final = 86400.0  # seconds: epoll and poll count milliseconds in 32 bits
 FEW_DESCRIPTORS: Final = 32  # measured: to look through 40 takes as long as a poll
+NOBODY: Final = object()
 POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is given up
 
 Entry = Callable[[], Any]
@@ -137,7 +138,7 @@ class Kernel:
     # One string of names instead of a line for each: they are explained in __init__.
     __slots__ = tuple(
         (
-            "__weakref__ at_end births budget current deadline drain events exit_code exiting externals failure "
+            "__weakref__ at_end births body budget current deadline drain events exit_code exiting externals failure "
             "failures fds hub idle in_pass inbox limit live max_wait newborn old_wakeup_fd on_deadlock on_review "
             "on_wake passes poll polled poller poller_name ready repair request review running settled signals stale "
             "start stop thread timer_map timers told unarmed unstarted waited_for wake_read wake_write woken yielded"
@@ -153,6 +154,7 @@ class Kernel:
         self.live: dict[int, coro] = {}  # started or about to start: the kernel owns them until they end
         self.unstarted: weakref.WeakValueDictionary[int, coro] = weakref.WeakValueDictionary()
         self.stale: dict[coro, int] = {}  # entries in the queue that no longer count, met before the one that does
+        self.body: Any = NOBODY  # the function that was found fit to be spawned last; forgotten at each poll
         self.current: coro | None = None  # None in the scheduler and in the main program
         self.settled: BaseException | None = None  # what `settle` is raising
         self.start: Entry = self._start  # one object each, so that an entry can be told by identity
@@ -230,13 +232,13 @@ class Kernel:
         self = me.kernel
         resume = me.switch
         newborn = self.newborn
-        co: Any = newborn[0]
+        co: Any = None
         while True:
             births = self.births
             for _ in births:  # counts them: to take each from the budget would cost a spawn a twentieth
                 try:
                     try:
-                        newborn.popleft()
+                        co = newborn.popleft()
                         co._resume = resume
                         co._scheduled = 0
                         me.gr_context = co._context
@@ -255,6 +257,8 @@ class Kernel:
                         else:
                             co._value = fun(*args)
                     except BaseException as exc:
+                        if co is None:  # it came before the first line: `repair` finds the newborn
+                            raise
                         co._error = (exc, exc.__traceback__)
                         co._value = None  # what was sent to it
                         if not isinstance(exc, Shutdown):
@@ -274,15 +278,12 @@ class Kernel:
                 except BaseException as exc:  # in the lines around the function
                     fun = args = None
                     self.ready.appendleft(self.repair)
-                    self.bury(co)
+                    if co is not None:
+                        self.bury(co)
                     self._turn_failed(exc)
                 self.current = co = None  # a parked worker must not keep the last coroutine alive
                 entry = self.ready.popleft() if self.ready else self.next_pass()
-                if entry is not self.start:
-                    break
-                co = newborn[0]
-                if co._dead:
-                    co = None
+                if entry is not self.start or newborn[0]._dead:
                     break
             else:
                 if births is self.births:
@@ -292,7 +293,6 @@ class Kernel:
             self.idle.append(resume)
             if entry() is None:  # nobody needs this worker any more
                 return
-            co = newborn[0]
 
     def _failed(self, co: coro, exc: BaseException) -> None:
         """An exception has left the function of *co*, which is still alive and current."""
@@ -698,6 +698,7 @@ class Kernel:
         held_back = bool(ready) and self.in_pass < SWITCHES_PER_PASS
         self.limit = max(1, min(self.passes, SWITCHES_PER_POLL))
         self.budget = 0  # whom the poll wakes is not counted
+        self.body = NOBODY
         unwinding = self.deadline != inf
         if self.exiting and not unwinding:  # let those run that are ready, but serve neither timers nor descriptors
             self.drain -= 1

@@ -20,7 +20,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, Final
 
-from .coroutine import MAIN, coro
+from .coroutine import MAIN, coro, made
 from .exceptions import SimultaneousError
 from .kernel import Kernel, this_kernel
 from .verbs import check_body
@@ -153,5 +153,5 @@ def deliver(kernel: Kernel) -> None:
         if registration is not None:  # else unregistered meanwhile
             if registration.once_only:
                 unregister(signum)
-            kernel.launch(coro(kernel, registration.handler, (signum,), None, None, registration.context.copy()))
+            kernel.launch(made(coro(), kernel, registration.handler, (signum,), {}, None, registration.context.copy()))
         _arrived.popleft()  # last: if the stack is full the hub tries again

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn, Protocol
 from greenlet import getcurrent
 
 from . import coroutine
-from .coroutine import MAIN, READY, all_threads, check_name, coro, next_id
+from .coroutine import MAIN, READY, all_threads, check_name, coro, made, next_id
 from .exceptions import ClosedError, SimultaneousError
 from .kernel import READ, WRITE, Descriptor, Kernel, adopted, calling, monotonic, outside, this_kernel, worker
 
@@ -44,8 +44,6 @@ get_now = time.monotonic_ns  #: The current tick.  A tick is a nanosecond of the
 ticks_per_sec: Final = 10**9
 ticks_per_usec: Final = 10**3
 
-make: Final = object.__new__
-
 NOT_A_BODY: Final = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR: inspect costs 10 ms
 
 
@@ -66,20 +64,22 @@ def spawn(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None
     Returns the coroutine; `join` it or take its `result`.  It begins with a copy of the caller's context variables.
     May be called before the loop runs.  TypeError, before anything is made, for a wrong *fun* or *thread_name*.
     """
-    try:
-        if fun.__code__.co_flags & NOT_A_BODY:
-            refuse_body(fun)
-    except AttributeError:
-        check_body(fun)
-    if thread_name is not None:
-        check_name(thread_name)
     me = worker()
     try:
         kernel = me.kernel
     except AttributeError:
         kernel = this_kernel()
+    if fun is not kernel.body:  # most programs spawn the same few: to look at its flags costs as much as two switches
+        try:
+            if fun.__code__.co_flags & NOT_A_BODY:
+                refuse_body(fun)
+        except AttributeError:
+            check_body(fun)
+        kernel.body = fun
+    if thread_name is not None:
+        check_name(thread_name)
     context = me.gr_context
-    co = make(coro)  # coro.__init__, spelt out: a tenth of what it takes to run a coroutine
+    co = coro()  # `made`, spelt out: a tenth of what it takes to run a coroutine
     co._kernel = kernel
     co._fun = fun
     co._args = args
@@ -107,7 +107,7 @@ def new(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None, 
     check_name(thread_name)
     kernel = this_kernel()
     context = getcurrent().gr_context
-    co = coro(kernel, fun, args, kwargs or None, thread_name, context if context is None else context.copy())
+    co = made(coro(), kernel, fun, args, kwargs, thread_name, context if context is None else context.copy())
     frame = _getframe(1)
     co._made_in, co._made_at = frame.f_code, frame.f_lasti
     kernel.unstarted[co._id] = co
