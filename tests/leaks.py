@@ -549,7 +549,7 @@ def _(count: int, token: Token) -> None:
 
 # -- counting --------------------------------------------------------------------------------------------------------
 
-TABLES: Final = "live unstarted newborn yielded fds events inbox at_end told timer_map unarmed".split()
+TABLES: Final = "live unstarted newborn yielded fds events inbox at_end told timer_map".split()
 
 
 def census(token: Token) -> dict[str, int]:
@@ -558,6 +558,7 @@ def census(token: Token) -> dict[str, int]:
     gc.collect()
     found = {name: len(getattr(kernel, name)) for name in TABLES}
     found["heap"] = max(0, len(kernel.timers) - HEAP_GARBAGE - 2 * len(kernel.timer_map))
+    found["unarmed"] = len(kernel.begun())
     found["externals"] = kernel.externals
     found["threads"] = threading.active_count()
     found["references"] = sys.getrefcount(token)
@@ -568,7 +569,7 @@ def census(token: Token) -> dict[str, int]:
     objects = gc.get_objects()
     for name, kind in (("coroutines", coro.coro), ("exceptions", BaseException)):
         found[name] = sum(isinstance(obj, kind) for obj in objects)
-    found["timeouts"] = sum(type(obj) is list and len(obj) == 3 and isinstance(obj[0], coro.coro) for obj in objects)
+    found["timeouts"] = sum(type(obj) is list and len(obj) == 4 and isinstance(obj[0], coro.coro) for obj in objects)
     found["greenlets"] = sum(isinstance(obj, greenlet) for obj in objects) - len(kernel.idle)
     return found
 

@@ -411,7 +411,7 @@ def test_no_garbage_grows_from_timeouts_that_never_expire(loop, limited):
         for _ in range(5000):
             limited(60, coro.yield_slice)
         assert len(kernel.timers) < 2500
-        assert len(kernel.unarmed) < 200
+        assert len(kernel.begun()) < 200
         for co in others:
             co.join()
         assert len(kernel.timer_map) == 1

@@ -45,7 +45,7 @@ class Interrupted(BaseException):
 def timeout_of(exc: object) -> list[Any] | None:
     """Return the timeout (see `coro.kernel.Timeout`) that *exc* carries, if it does."""
     timeout = exc.args[0] if type(exc) is Interrupted and exc.args else None
-    return timeout if type(timeout) is list and len(timeout) == 3 and timeout[2] is exc else None
+    return timeout if type(timeout) is list and len(timeout) == 4 and timeout[2] is exc else None
 
 
 class Shutdown(Interrupted):

@@ -94,7 +94,8 @@ POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is giv
 Entry = Callable[[], Any]
 
 #: A deadline over a stretch of one coroutine: [the coroutine, or None once the stretch is over; the deadline; what was
-#: raised, or True if it was postponed once already, or None].  The exception that is raised names it, by ``args[0]``.
+#: raised, or True if it was postponed once already, or None; the one in `Kernel.unarmed` that began before it, or None].
+#: The exception that is raised names it, by ``args[0]``.
 #: No class: with_timeout() is called for each request of a server, and making an object would cost a fifth of it.
 Timeout = list[Any]
 
@@ -163,7 +164,7 @@ class Kernel:
 
         self.timers: list[float] = []
         self.timer_map: dict[float, Any] = {}
-        self.unarmed: list[Timeout] = []
+        self.unarmed: Timeout | None = None  # the one that began last of those not in the heap yet, and so on
 
         self.fds: dict[int, Descriptor] = {}
         self.events: list[tuple[int, int]] = []  # of the last poll, those that have not been dealt with
@@ -433,8 +434,8 @@ class Kernel:
             if old is Shutdown:
                 self.told.discard(co._id)  # a loop that ends tells it again
             elif (timeout := timeout_of(old)) is not None:
-                timeout[2] = True  # its time is over still: it expires again, at the next poll
-                self.unarmed.append(timeout)
+                timeout[2:] = True, self.unarmed  # its time is over still: it expires again, at the next poll
+                self.unarmed = timeout
             co._pending = exc
             if co._scheduled != 0:
                 self.stale[co] = self.stale.get(co, 0) + 1  # its old entry stays in the queue, and is met first
@@ -480,8 +481,7 @@ class Kernel:
 
     def begin_timeout(self, co: coro, seconds: float) -> Timeout:
         """Put the running coroutine *co* under a deadline from now on; the caller must `end_timeout`."""
-        timeout = [co, monotonic() + max(0, seconds), None]
-        self.unarmed.append(timeout)  # in the order in which they began: of equal deadlines the outer one wins
+        self.unarmed = timeout = [co, monotonic() + max(0, seconds), None, self.unarmed]
         if seconds <= 0:  # over already: to be noticed at the first park
             self.count(self.budget)
         return timeout
@@ -489,17 +489,33 @@ class Kernel:
     def end_timeout(self, timeout: Timeout) -> None:
         """The stretch of code under *timeout* is over, in whatever way."""
         timeout[0] = timeout[2] = None  # an exception that its own traceback leads back to would be garbage for long
-        if self.unarmed and self.unarmed[-1] is timeout:
-            self.unarmed.pop()
+        if self.unarmed is timeout:
+            self.unarmed = timeout[3]
         else:
             self.cancel_timer(timeout[1], timeout)
 
+    def begun(self) -> list[Timeout]:
+        """Return the timeouts that are not in the heap yet in the order in which they began.
+
+        In this order, because of equal deadlines the outer one wins.
+        """
+        found = []
+        timeout = self.unarmed
+        while timeout is not None:
+            found.append(timeout)
+            timeout = timeout[3]
+        found.reverse()
+        return found
+
     def _arm(self) -> None:
-        for timeout in self.unarmed:
-            co, when, _ = timeout
+        begun = self.begun()
+        for timeout in begun:
+            co, when, *_ = timeout
             if co is not None and when != inf:
                 self.add_timer(when, timeout)
-        self.unarmed.clear()
+        self.unarmed = None
+        for timeout in begun:
+            timeout[3] = None
 
     def _fire(self, now: float) -> None:
         """Wake and interrupt those whose time has come, by deadline, then in the order in which they were set."""
@@ -522,7 +538,7 @@ class Kernel:
 
         It is postponed once only, else a coroutine that always finds something ready would never be timed out (D-10).
         """
-        co, _, interrupt = timeout
+        co, _, interrupt, _ = timeout
         if co is None or co._dead or (interrupt and co._pending is interrupt):
             return True
         if co._pending is not None or (co._scheduled == READY and interrupt is None):
@@ -709,7 +725,7 @@ class Kernel:
             if unwinding and (not self.live or now >= self.deadline):
                 self.stop = True
                 return True
-            if self.unarmed:
+            if self.unarmed is not None:
                 self._arm()
             timers = self.timers
             if ready or self.yielded:
@@ -911,7 +927,7 @@ class Kernel:
             self.bury(co)
         while self.idle:
             self.idle.pop()(None)
-        for queue in (self.ready, self.yielded, self.newborn, self.inbox, self.events, self.timers, self.unarmed):
+        for queue in (self.ready, self.yielded, self.newborn, self.inbox, self.events, self.timers):
             queue.clear()
         for entry in self.fds.values():
             entry.kernel = None
@@ -920,7 +936,7 @@ class Kernel:
         self.budget = self.limit
         self.exiting = self.stop = False
         self.exit_code = self.failures = 0
-        self.failure = self.hub = self.waited_for = None
+        self.failure = self.hub = self.waited_for = self.unarmed = None
         self.drain, self.deadline = DRAIN_POLLS, inf
         for close in list(self.at_end):  # opened meanwhile
             close()

@@ -246,11 +246,15 @@ def forget(kernel: Kernel, survivor: coro | None) -> None:
         kernel.live[survivor._id] = survivor
         survivor._joiners = None
         survivor._collected = 0
-        for target in (*kernel.timer_map.values(), *kernel.unarmed):  # hence the outer ones first
+        for target in (*kernel.timer_map.values(), *kernel.begun()):  # hence the outer ones first
             targets.extend(target.values() if type(target) is dict else (target,))
     kernel.timers.clear()
     kernel.timer_map.clear()
-    kernel.unarmed[:] = [target for target in targets if type(target) is list and target[0] is survivor]
+    kernel.unarmed = None
+    for target in targets:
+        if type(target) is list and target[0] is survivor:
+            target[3] = kernel.unarmed
+            kernel.unarmed = target
     for queue in (kernel.ready, kernel.yielded, kernel.newborn, kernel.inbox, kernel.events):
         queue.clear()
     kernel.budget = 0

@@ -152,4 +152,8 @@ def repair_timers(kernel: Kernel) -> None:
             del kernel.timer_map[when]
     kernel.timers[:] = kernel.timer_map
     heapify(kernel.timers)
-    kernel.unarmed[:] = [timeout for timeout in kernel.unarmed if not ended(timeout)]
+    begun = [timeout for timeout in kernel.begun() if not ended(timeout)]
+    kernel.unarmed = None
+    for timeout in begun:
+        timeout[3] = kernel.unarmed
+        kernel.unarmed = timeout

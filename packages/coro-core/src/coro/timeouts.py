@@ -52,12 +52,11 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
                 return function(*args, **kwargs)
         kernel, co = found
     # Kernel.begin_timeout and end_timeout, spelt out: two frames less
-    unarmed = kernel.unarmed
     ours: Timeout | None = None
     try:  # from here on: it must not stay armed, whatever comes between any two of these lines
         if delta > 0:
-            ours = [co, monotonic() + delta, None]
-            unarmed.append(ours)
+            ours = [co, monotonic() + delta, None, kernel.unarmed]
+            kernel.unarmed = ours
         else:
             check_seconds(delta)
             ours = kernel.begin_timeout(co, delta)
@@ -69,8 +68,8 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
             value = function(args[0])  # type: ignore[call-arg, arg-type]
         else:
             value = function(*args, **kwargs)
-        if unarmed and unarmed[-1] is ours:
-            unarmed.pop()
+        if kernel.unarmed is ours:
+            kernel.unarmed = ours[3]
             return value
         if ours[2] is not None:
             check_swallowed(ours[2], co, delta)
@@ -84,8 +83,8 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
                 raise wrong from None
             raise
         expires = ours[2] is exc
-        if unarmed and unarmed[-1] is ours:  # without a call: the stack may be full
-            unarmed.pop()
+        if kernel.unarmed is ours:  # without a call: the stack may be full
+            kernel.unarmed = ours[3]
         else:
             kernel.end_timeout(ours)
         if expires:
@@ -134,7 +133,7 @@ class timeout:
         assert ours is not None
         assert kernel is not None
         self._ours = None
-        co, _, interrupt = ours
+        co, _, interrupt, _ = ours
         try:
             if interrupt is not None and exc is None and co is not None:
                 check_swallowed(interrupt, co, self.seconds)
