@@ -23,20 +23,21 @@ from typing import Any
 
 import coro
 import coro.kernel
+import coro.running
 import coro.timeouts
 import coro.verbs
 from coro.kernel import this_kernel
 
 HERE = os.path.dirname(os.path.abspath(coro.kernel.__file__))
 #: Where exceptions are raised: the scheduler and what is spelt out of it.
-FILES = {os.path.join(HERE, name) for name in ("kernel.py", "verbs.py", "timeouts.py", "coroutine.py")}
+FILES = {os.path.join(HERE, name) for name in ("kernel.py", "running.py", "verbs.py", "timeouts.py", "coroutine.py")}
 #: What makes and ends a loop is no part of a switch.
-AROUND = {"open", "loop", "_tidy", "_close", "__init__", "this_kernel"}
+AROUND = {"open_kernel", "run_kernel", "tidy", "close_kernel", "__init__", "this_kernel"}
 PARKS = {os.path.join(HERE, name) for name in ("sync.py", "locks.py", "queues.py", "sockets.py")}
 
 ROUNDS = 3
 BYSTANDERS = 3
-DISPATCH = coro.kernel.Kernel.dispatch.__code__  # its first line is outside of its try
+DISPATCH = coro.running.dispatch.__code__  # its first line is outside of its try
 
 
 class Injector:

@@ -44,6 +44,7 @@ import coro
 import coro.kernel
 import coro.latency
 import coro.loop
+import coro.running
 import coro.timeouts
 import coro.verbs
 from coro.kernel import this_kernel
@@ -1057,7 +1058,7 @@ class RealRun(Interpreter):
             with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
                 patch.setattr(coro.kernel, "SWITCHES_PER_POLL", self.program.switches_per_poll)
                 patch.setattr(coro.kernel, "SWITCHES_PER_PASS", self.program.switches_per_pass)
-                for module in (coro.kernel, coro.verbs, coro.timeouts):
+                for module in (coro.kernel, coro.running, coro.verbs, coro.timeouts):
                     patch.setattr(module, "monotonic", lambda: self.ticks / TICKS)
                 patch.setattr(coro.verbs, "get_now", lambda: self.ticks * self.tick_now)
                 patch.setattr(coro.loop, "_print_exit_string", False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-import threading
+import subprocess
+import sys
+import textwrap
 import time
 
 import pytest
@@ -86,11 +89,19 @@ def test_a_wrong_factor_is_refused(junk, error):
     assert coro.set_latency_warning(1) == 1
 
 
-def keep_busy(until, seconds=20):
-    """Switch between two coroutines until a condition holds."""
+PROGRAM = """
+import threading, time
+import coro
+
+coro.latency.BUSY = 0.1  # take the loop for busy even where this process gets a tenth of a processor only
+
+def is_watched():
+    return any(thread.name == "coro latency" for thread in threading.enumerate())
+
+def keep_busy(until, seconds):
+    "Switch between two coroutines until a condition holds."
     end = time.monotonic() + seconds
-    spinning = True
-    found = False
+    spinning, found = True, False
 
     def spin():
         while spinning:
@@ -104,65 +115,83 @@ def keep_busy(until, seconds=20):
     other.join()
     return found
 
+def compute(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
 
-@pytest.fixture
-def any_load(monkeypatch):
-    """Take the loop for busy even where this process gets a tenth of a processor only."""
-    monkeypatch.setattr(coro.latency, "BUSY", 0.1)
-
-
-def is_watched():
-    return any(thread.name == "coro latency" for thread in threading.enumerate())
+"""
 
 
-def test_no_thread_is_there_while_a_loop_is_busy_and_holds_nobody_up(loop, any_load):
+def alone(poller, text):
+    """Run a program in a process where no other test has left a thread; return what it says on stderr."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM + textwrap.dedent(text)],
+        env={**os.environ, "CORO_POLLER": poller},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_no_thread_is_there_while_a_loop_is_busy_and_holds_nobody_up(poller):
     """It would take the process out of the fast ways that malloc and the system have for a single thread."""
+    alone(
+        poller,
+        """
+        def main():
+            assert is_watched()
+            assert keep_busy(lambda: not is_watched(), 20)
+            for _ in range(100):  # not busy any more
+                coro.sleep_relative(0.05)
+                if is_watched():
+                    return
+            raise AssertionError("the thread has not come back")
 
-    def main():
-        assert is_watched()
-        assert keep_busy(lambda: not is_watched())
-        for _ in range(100):  # not busy any more
-            coro.sleep_relative(0.05)
-            if is_watched():
-                return
-        raise AssertionError("the thread has not come back")
-
-    loop(main)
-    assert not is_watched()
+        coro.run(main)
+        assert not is_watched()
+        """,
+    )
 
 
-def test_the_thread_stays_as_long_as_there_are_others(loop, any_load):
+def test_the_thread_stays_as_long_as_there_are_others(poller):
     """Then it would save nothing to go without it."""
-    gone = threading.Event()
-    other = threading.Thread(target=gone.wait)
-
-    def main():
-        other.start()
+    alone(
+        poller,
+        """
+        gone = threading.Event()
+        threading.Thread(target=gone.wait).start()
         try:
-            assert not keep_busy(lambda: not is_watched(), 1)
+            assert not coro.run(keep_busy, lambda: not is_watched(), 1)
         finally:
             gone.set()
-            other.join()
+        """,
+    )
 
-    loop(main)
 
+def test_a_long_run_in_a_loop_that_was_not_watched_is_reported_and_the_next_one_with_its_name(poller):
+    said = alone(
+        poller,
+        """
+        def hold_up_unwatched():  # at once: another poll might find that the loop is busy no more
+            if is_watched():
+                return False
+            compute(0.35)
+            return True
 
-def test_a_long_run_in_a_loop_that_was_not_watched_is_reported_and_the_next_one_with_its_name(loop, any_load, capfd):
-    def hold_up_unwatched():  # at once: another poll might find that the loop is busy no more
-        if is_watched():
-            return False
-        compute(0.35)
-        return True
+        def main():
+            assert keep_busy(hold_up_unwatched, 20)
+            coro.sleep_relative(0.1)
+            coro.spawn(compute, 0.35, thread_name="second").join()
+            assert not keep_busy(lambda: not is_watched(), 0.6)
 
-    def main():
-        assert keep_busy(hold_up_unwatched)
-        coro.sleep_relative(0.1)
-        coro.spawn(compute, 0.35, thread_name="second").join()
-        assert not keep_busy(lambda: not is_watched(), 0.6)
+        coro.run(main)
+        """,
+    )
 
-    loop(main)
-
-    unknown, known = re.findall(r"High Latency: \((\d\.\d{3})s\) for (.*)\n", capfd.readouterr().err)
+    unknown, known = re.findall(r"High Latency: \((\d\.\d{3})s\) for (.*)\n", said)
     assert 0.3 <= float(unknown[0]) < 3
     assert "not watched" in unknown[1]
     assert "second" in known[1]

@@ -888,15 +888,15 @@ def test_a_signal_that_comes_as_the_loop_ends_ends_this_run_and_not_the_next(pol
         poller,
         """
         import coro, os, sys
-        from coro.kernel import Kernel
-        close, ended = Kernel._close, []
+        from coro import running as module
+        close, ended = module.close_kernel, []
         def close_late(kernel):
             close(kernel)
             if not kernel.running and kernel.current is None and running and not ended:
                 ended.append(1)
                 os.kill(os.getpid(), int(sys.argv[1]))
         running = []
-        Kernel._close = close_late
+        module.close_kernel = close_late
         coro.spawn(running.append, 1)
         for _ in range(2):
             try:

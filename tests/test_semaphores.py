@@ -199,7 +199,7 @@ def test_a_waiter_of_a_loop_that_has_ended_is_given_nothing(poller):
         coro.set_exit_grace(old)
     assert len(s._waiting) == 1
     coro.run(second)
-    coro.kernel.abandoned.clear()
+    coro.running.abandoned.clear()
 
 
 # -- inverted_semaphore ----------------------------------------------------------------------------------------------

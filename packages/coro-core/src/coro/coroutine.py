@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
     from .kernel import Kernel
 
-__all__ = ["MAIN", "READY", "AllThreads", "all_threads", "at_end", "coro", "made", "main_stub", "not_at_end", "set_selfishness"]
+__all__ = [
+    "MAIN",
+    "READY",
+    "AllThreads",
+    "all_threads",
+    "at_end",
+    "coro",
+    "made",
+    "main_stub",
+    "not_at_end",
+    "set_selfishness",
+]
 
 T = TypeVar("T")
 
@@ -33,7 +44,7 @@ CANCELLED: Final = object()  # what a coroutine has returned that never ran
 
 MOST_SELFISH: Final = 32768
 
-SCHEDULER: Final = {f"coro.{name}" for name in ("kernel", "repair", "latency", "loop", "report")}
+SCHEDULER: Final = {f"coro.{name}" for name in ("kernel", "repair", "latency", "loop", "report", "running")}
 
 next_id = itertools.count().__next__  # atomic under the GIL; Python's integers never wrap, so no id comes twice
 

@@ -1,6 +1,7 @@
-"""The kernel: ready queue, timers, descriptor table and loop of one thread.  To add a feature, build it on this file.
+"""The kernel: ready queue, timers and descriptor table of one thread.  To add a feature, build it on this file.
 
 Stands on greenlet, on `coro.coroutine` (the object that this file runs) and on `coro.poller` (what asks the system).
+What a loop gets from the system when it begins, and how it ends, is in `coro.running`.
 
 How control moves
 -----------------
@@ -45,7 +46,6 @@ it began: most are over before, and then cost neither push nor cancel.
 
 from __future__ import annotations
 
-import signal
 import threading
 import weakref
 from collections import deque
@@ -94,7 +94,7 @@ POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is giv
 Entry = Callable[[], Any]
 
 #: A deadline over a stretch of one coroutine: [the coroutine, or None once the stretch is over; the deadline; what was
-#: raised, or True if it was postponed once already, or None; the one in `Kernel.unarmed` that began before it, or None].
+#: raised, or True if it was postponed once, or None; in `Kernel.unarmed` the one that began before it, or None].
 #: The exception that is raised names it, by ``args[0]``.
 #: No class: with_timeout() is called for each request of a server, and making an object would cost a fifth of it.
 Timeout = list[Any]
@@ -192,7 +192,7 @@ class Kernel:
         self.exiting = False
         self.exit_code: Any = 0
         self.failure: BaseException | None = None  # what comes out of the loop
-        self.stop = False  # the hub is to leave `dispatch`
+        self.stop = False  # the hub is to leave `running.dispatch`
         self.drain = DRAIN_POLLS
         self.deadline = inf  # of the unwinding, once that has begun
         self.told: set[int] = set()  # who has had its Shutdown
@@ -839,128 +839,6 @@ class Kernel:
             co.shutdown()
             self.told.add(co._id)
         return bool(fresh)
-
-    def dispatch(self) -> None:
-        """Run coroutines until `stop`."""
-        while True:
-            try:
-                self._dispatch()  # a function of its own, because CPython's backward jumps are not covered by a try
-                return
-            except BaseException as exc:  # a signal handler that raised while the hub ran: its turn
-                self.current = None
-                self.ready.appendleft(self.repair)
-                self._turn_failed(exc)
-
-    def _dispatch(self) -> None:
-        """Be the hub.  The part that it has is to make greenlets."""
-        while not self.stop:
-            entry = self.next_entry()
-            if entry is not self.start:
-                entry = entry()
-            while entry is self.start:
-                self.current = None
-                if self.newborn[0]._dead:
-                    self.newborn.popleft()
-                    break
-                new = Worker(self._work, self.hub)
-                new.kernel = self
-                entry = new.switch()
-        self.stop = False
-
-    def open(self, poller: Any) -> None:
-        """Get a poller and the waker: what a run needs of the system.  Whoever succeeds in this must call `loop`."""
-        from . import processes  # noqa: F401  has each forked child forget what is its parent's
-        from .discovery import open_poller
-
-        if self.running and self.poller is not None:
-            raise RuntimeError("the event loop of this thread is running already: spawn a coroutine in it instead")
-        self._close()  # what a KeyboardInterrupt before `loop` has left
-        self.poller_name, self.poller = open_poller(poller)
-        given = type(poller) if poller is self.poller else poller
-        self.request = self.poller_name if poller is None or isinstance(poller, str) else given
-        try:
-            from socket import socketpair  # not needed before, and costs as much as this package
-
-            self.wake_read, self.wake_write = socketpair()
-            self.wake_read.setblocking(False)
-            self.wake_write.setblocking(False)
-            self.woken = False  # a thread that came too late for the last run may have left it set
-            self.poller.arm(self.wake_read.fileno(), READ)
-            if threading.current_thread() is threading.main_thread():
-                self.old_wakeup_fd = signal.set_wakeup_fd(self.wake_write.fileno(), warn_on_full_buffer=False)
-        except BaseException:
-            self._close()
-            raise
-
-    def loop(self, max_wait: float, grace: Callable[[], float]) -> Any:
-        """Run until somebody ends it, then give the coroutines that are left ``grace()`` seconds to unwind.
-
-        Returns the exit code.  Raises what `fail` was given.  Releases all that `open` got, on every way out.
-        """
-        self.max_wait = min(max_wait, LONGEST_WAIT)
-        self.hub = getcurrent()
-        try:
-            self.running = True
-            self.polled = monotonic()
-            self.dispatch()
-            for close in list(self.at_end):
-                close()
-            self.deadline = monotonic() + grace()
-            self.ready.appendleft(self.tell)
-            self.dispatch()
-            if self.failure is not None:
-                raise self.failure
-            return self.exit_code
-        finally:
-            self._tidy(grace())
-            self._close()
-
-    def _tidy(self, grace: float) -> None:
-        """Leave nothing behind: no greenlet, timer, descriptor or waiter.  The loop may be run again."""
-        self.current = None
-        self.running = False
-        for co in list(self.live.values()):
-            from .report import print_stderr
-
-            print_stderr(f"{co!r} did not end within {grace:g} s of its shutdown and is abandoned")
-            abandoned.append(co._greenlet)
-            self.bury(co)
-        while self.idle:
-            self.idle.pop()(None)
-        for queue in (self.ready, self.yielded, self.newborn, self.inbox, self.events, self.timers):
-            queue.clear()
-        for entry in self.fds.values():
-            entry.kernel = None
-        for table in (self.timer_map, self.fds, self.told, self.stale):
-            table.clear()
-        self.budget = self.limit
-        self.exiting = self.stop = False
-        self.exit_code = self.failures = 0
-        self.failure = self.hub = self.waited_for = self.unarmed = None
-        self.drain, self.deadline = DRAIN_POLLS, inf
-        for close in list(self.at_end):  # opened meanwhile
-            close()
-        self.externals = 0
-
-    def _close(self) -> None:
-        """Give back to the system what `open` got."""
-        if self.old_wakeup_fd is not None:
-            try:
-                signal.set_wakeup_fd(self.old_wakeup_fd)
-            except (OSError, ValueError):  # the program has closed it meanwhile
-                signal.set_wakeup_fd(-1)
-            self.old_wakeup_fd = None
-        self.woken = False
-        if self.poller is not None:
-            self.poller.close()
-        for end in (self.wake_read, self.wake_write):
-            if end is not None:
-                end.close()
-        self.poller = self.wake_read = self.wake_write = None
-
-
-#: The greenlets of coroutines that refused to end: freeing one would raise GreenletExit in it, to be refused again.
-abandoned: list[greenlet | None] = []
 
 
 class _ThreadState(threading.local):

@@ -23,6 +23,7 @@ from .exceptions import DeadCoroutine, DeadlockError, Shutdown
 from .kernel import Kernel, this_kernel
 from .latency import watch
 from .report import made_at, print_stderr, waits_for, where
+from .running import open_kernel, run_kernel
 from .verbs import check_body, spawn
 
 __all__ = [
@@ -99,10 +100,10 @@ def event_loop(timeout: float = 30, *, poller: Any = None) -> None:
         print_stderr(f"{deadlock_text(kernel)}The event loop waits for signals.")
 
     with signals(kernel, lambda signum: kernel.set_exit(0)), watch(kernel):
-        kernel.open(poller)
+        open_kernel(kernel, poller)
         kernel.on_deadlock = on_deadlock
         try:
-            code = kernel.loop(timeout, lambda: _grace)
+            code = run_kernel(kernel, timeout, lambda: _grace)
         finally:
             kernel.on_deadlock = None
             if _print_exit_string:
@@ -146,13 +147,13 @@ def run(fn: Callable[..., T], /, *args: Any) -> T:
 
     caller = sys._getframe(1)
     with signals(kernel, on_signal) as late, watch(kernel):
-        kernel.open(None)
+        open_kernel(kernel, None)
         kernel.on_deadlock = on_deadlock
         co = spawn(main, thread_name=getattr(fn, "__qualname__", None) or repr(fn))
         co._made_in, co._made_at = caller.f_code, caller.f_lasti
         del caller
         try:
-            code = kernel.loop(30, lambda: _grace)
+            code = run_kernel(kernel, 30, lambda: _grace)
         finally:
             kernel.on_deadlock = None
     if late:

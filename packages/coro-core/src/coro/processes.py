@@ -26,6 +26,7 @@ from . import signal_handler
 from .coroutine import CANCELLED, all_threads, coro
 from .exceptions import DeadCoroutine, SimultaneousError
 from .kernel import READ, Kernel, calling, this_kernel
+from .running import close_kernel, open_kernel
 from .verbs import wait_for
 
 __all__ = ["fork", "waitpid"]
@@ -272,7 +273,7 @@ def forget(kernel: Kernel, survivor: coro | None) -> None:
     kernel.externals = 0
     kernel.thread = threading.get_ident()
     if kernel.poller is not None:
-        kernel._close()
+        close_kernel(kernel)
         kernel.poller = Unopened(kernel)  # type: ignore[assignment]
 
 
@@ -289,7 +290,7 @@ class Unopened:
         kernel = self.kernel
         kernel.poller = None
         try:
-            kernel.open(kernel.request)
+            open_kernel(kernel, kernel.request)
         except BaseException:
             kernel.poller = self  # type: ignore[assignment]
             raise

@@ -169,7 +169,7 @@ class semaphore:
             check_count(n, "a number of units")
         avail = self.avail + n
         waiting = self._waiting
-        while waiting and avail:
+        while avail and waiting:
             co, need = box = waiting.popleft()
             kernel = co._kernel
             if kernel.current is None:

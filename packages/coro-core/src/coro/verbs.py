@@ -12,7 +12,7 @@ from functools import partial
 from heapq import heappush
 from math import inf, nextafter
 from sys import _getframe
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, Final, NoReturn, Protocol
 
 from greenlet import getcurrent
@@ -75,7 +75,8 @@ def spawn(fun: Callable[..., Any], /, *args: Any, thread_name: str | None = None
                 refuse_body(fun)
         except AttributeError:
             check_body(fun)
-        kernel.body = fun
+        if type(fun) is FunctionType:  # a bound method would keep its object alive, and be another one the next time
+            kernel.body = fun
     if thread_name is not None:
         check_name(thread_name)
     context = me.gr_context
