@@ -22,6 +22,7 @@ from . import least, tables
 from .least import Known, Spawn, make, timed
 from .stats import quartiles, ratios
 
+NOT_A_BODY = 0x20 | 0x80 | 0x200  # flags of functions whose call makes a generator, or a coroutine of asyncio
 REPEATS = 5  # of which the best counts
 
 Step = Callable[[int], float]  # does something so many times; returns the seconds that one took, or its bytes
@@ -234,16 +235,16 @@ def timeout_and_clock(times: int) -> float:
 
 
 def timeout_noted(times: int) -> float:
-    monotonic, noted = time.monotonic, []
+    monotonic, noted = time.monotonic, None
 
     def with_timeout(delta: float, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> object:
-        ours = [None, monotonic() + delta]
-        noted.append(ours)
+        nonlocal noted
+        noted = ours = [None, monotonic() + delta, noted]
         try:
             return function(*args, **kwargs) if args or kwargs else function()
         finally:
-            if noted and noted[-1] is ours:
-                noted.pop()
+            if noted is ours:
+                noted = ours[2]
 
     return calls(with_timeout, times)
 
@@ -258,17 +259,15 @@ def timeout_in_any_thread(times: int) -> float:
 
     def with_timeout(delta: float, function: Callable[..., object], /, *args: Any, **kwargs: Any) -> object:
         worker = getcurrent()
-        noted = worker.noted
-        ours = [worker, monotonic() + delta]
-        noted.append(ours)
+        worker.noted = ours = [worker, monotonic() + delta, worker.noted]
         try:
             return function(*args, **kwargs) if args or kwargs else function()
         finally:
-            if noted and noted[-1] is ours:
-                noted.pop()
+            if worker.noted is ours:
+                worker.noted = ours[2]
 
     worker = Worker(lambda: calls(with_timeout, times))
-    worker.noted = []
+    worker.noted = None
     return float(worker.switch())
 
 
@@ -348,7 +347,7 @@ def spawn_known(times: int, where: bool = False) -> float:
         co.id = number = next_id()
         if where:
             frame = sys._getframe(1)
-            co.name = frame.f_code, frame.f_lasti
+            co.where = frame.f_code, frame.f_lasti
         living[number] = co
         newborn.append(co)
         return co
@@ -360,7 +359,7 @@ def spawn_known_where(times: int) -> float:
     return spawn_known(times, True)
 
 
-def spawn_in_greenlet(times: int) -> float:
+def spawn_in_greenlet(times: int, complete: bool = False) -> float:
     """The spawner is a greenlet, and so is the one that runs what it makes, one after the other."""
     scheduler = least.Scheduler()
     ready = scheduler.ready
@@ -368,17 +367,26 @@ def spawn_in_greenlet(times: int) -> float:
     living: dict[int, Known] = {}
     next_id = itertools.count(1).__next__
 
+    made: list[Known] = []
+    counted = itertools.repeat(None)
+
     def spawn(fun: Callable[..., object], /, *args: Any, **kwargs: Any) -> Known:
         me = least.worker()
+        if complete and fun is not me.scheduler.body:
+            if fun.__code__.co_flags & NOT_A_BODY:
+                raise TypeError("calling it would run nothing")
+            me.scheduler.body = fun
         context = me.gr_context
         co = make(fun, args, kwargs)
         co.context = context if context is None else context.copy()
         co.id = number = next_id()
         frame = sys._getframe(1)
-        co.name = frame.f_code, frame.f_lasti
+        co.where = frame.f_code, frame.f_lasti
         living[number] = co
         newborn.append(co)
         me.scheduler.ready.append(begin)
+        if complete:
+            made.append(co)
         return co
 
     def work() -> None:
@@ -393,6 +401,12 @@ def spawn_in_greenlet(times: int) -> float:
                     co.value = co.fun(*co.args) if co.args else co.fun()
                 except BaseException as exc:
                     co.value = exc
+                if complete:
+                    next(counted)
+                    if co.name is None:
+                        co.name = co.fun.__qualname__
+                    if co.joiners is not None:
+                        ready.extend(co.joiners)
                 co.dead = True
                 del living[co.id]
                 co.fun = co.args = co.kwargs = co.resume = co.context = None
@@ -401,9 +415,16 @@ def spawn_in_greenlet(times: int) -> float:
                 entry()
                 entry = begin  # which has resumed this greenlet
 
+    def join(co: Known) -> None:
+        if not co.dead:
+            raise RuntimeError("all have ended when this is called")
+
     def run() -> None:
         ready.append(spawner.switch)
         ready.popleft()()
+        for co in made:
+            join(co)
+        made.clear()
 
     spent: list[float] = []
     spawner = least.Worker(lambda: spent.append(in_batches(times, spawn, run)))
@@ -412,6 +433,10 @@ def spawn_in_greenlet(times: int) -> float:
         each.scheduler = scheduler
     spawner.switch()
     return spent[0]
+
+
+def spawn_complete(times: int) -> float:
+    return spawn_in_greenlet(times, True)
 
 
 def spawn_of_coro(times: int) -> float:
@@ -546,6 +571,10 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "spawn-known": ("which has a number and is found by it", spawn_known),
         "spawn-where": ("and knows where it was made", spawn_known_where),
         "spawn-greenlet": ("and runs in a greenlet, with context variables of its own", spawn_in_greenlet),
+        "spawn-complete": (
+            "keeps its name, is counted and joined, and is refused if its call would run nothing",
+            spawn_complete,
+        ),
         "spawn-coro": ("coro.spawn, and join", spawn_of_coro),
         "spawn-gevent": ("gevent.spawn, and join", spawn_of_gevent),
     },

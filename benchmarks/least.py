@@ -55,13 +55,14 @@ worker = cast("Callable[[], Worker]", getcurrent)
 class Scheduler:
     """A queue of those that are ready: whoever parks calls the next one."""
 
-    __slots__ = ("begun", "budget", "current", "ready", "yielded")
+    __slots__ = ("begun", "body", "budget", "current", "ready", "yielded")
 
     def __init__(self) -> None:
         self.ready: deque[Callable[[], Any]] = deque()
         self.yielded: deque[Callable[[], Any]] = deque()
         self.current: Coroutine | None = None
         self.begun = 0  # and not yet through
+        self.body: object = None  # the function that was looked at last
         self.budget = 128
 
     def spawn(self, function: Callable[[], object]) -> Coroutine:
@@ -125,10 +126,23 @@ def give_way_fairly() -> None:  # the same but for its queue, which as a paramet
     scheduler = worker().scheduler
     me = scheduler.current
     assert me is not None
-    scheduler.yielded.append(me.resume)
-    me.scheduled = True
-    ready = scheduler.ready
-    (ready.popleft() if ready else scheduler.next_pass())()
+    ready, yielded = scheduler.ready, scheduler.yielded
+    if ready:
+        me.scheduled = True
+        yielded.append(me.resume)
+        ready.popleft()()
+    elif (budget := scheduler.budget - len(yielded) - 1) <= 0:
+        me.scheduled = True
+        yielded.append(me.resume)
+        scheduler.next_pass()()
+    else:  # the end of a pass, in which nobody has to be asked
+        scheduler.budget = budget
+        if not yielded:
+            return
+        me.scheduled = True
+        yielded.append(me.resume)
+        scheduler.ready, scheduler.yielded = yielded, ready
+        yielded.popleft()()
     scheduler.current = me
     me.scheduled = False
     if me.pending is not None:
@@ -340,13 +354,13 @@ def event_of_any_thread(times: int) -> float:
 class Known:
     """What a coroutine object must hold at least: what to call, with what, where it parks, and what came of it."""
 
-    __slots__ = ("args", "context", "dead", "fun", "id", "joiners", "kwargs", "name", "resume", "value")
+    __slots__ = ("args", "context", "dead", "fun", "id", "joiners", "kwargs", "name", "resume", "value", "where")
 
     id: int
 
 
 def make(fun: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object] | None) -> Known:
-    co = object.__new__(Known)
+    co = Known()
     co.fun = fun
     co.args = args
     co.kwargs = kwargs
