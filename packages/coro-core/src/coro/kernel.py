@@ -199,7 +199,7 @@ class Kernel:
         self.failures = 0
         self.on_deadlock: Callable[[], None] | None = None
         self.review = inf  # the time from which on the next poll calls this, with its time and the one since the last:
-        self.on_review: Callable[[float, float], None]
+        self.on_review: Callable[[float, float], None] | None = None
         all_threads.kernels.add(self)
 
     # -- making coroutines -------------------------------------------------------------------------------------------
@@ -704,7 +704,7 @@ class Kernel:
         ready = self.ready
         # Switches until the next turn: 128, or the whole next pass, halved while they take longer than they should.
         late = begin - self.polled
-        if begin > self.review:
+        if begin > self.review and self.on_review is not None:
             self.on_review(begin, late)
         if late > SECONDS_PER_POLL:
             self.passes >>= 1

@@ -80,7 +80,7 @@ class watch:
             self.kernel.review = self.reviewed + REVIEW
 
     def __exit__(self, *exc_info: object) -> None:
-        self.kernel.review = inf
+        self.kernel.review, self.kernel.on_review = inf, None
         _watcher.discard(self)
 
     def look(self, due: float) -> None:
@@ -114,7 +114,7 @@ class watch:
         elif not busy or late > PERIOD:
             with suppress(RuntimeError):  # there are too many threads
                 _watcher.add(self)
-            self.report(late, "one that was not watched, because all went well; the next will be named")
+            self.report(late, "one that was not watched, as all went well; the next will be named")
 
     def report(self, late: float, who: str) -> None:
         if _factor and late > _factor * UNIT:
