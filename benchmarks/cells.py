@@ -250,7 +250,7 @@ GROUPS: dict[str, list[Cell]] = {
     "What observing costs": [
         Cell(
             "latency_warnings",
-            "a switch, 2 runnable, while latency is watched",
+            "a switch, 2 runnable, with latency warnings",
             "switch",
             ("coro", "coro-unwatched"),
             {"width": 2, "times": 50_000},

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from . import least, tables
+from . import echo, least, native, tables
 from .least import Known, Spawn, make, timed
 from .stats import quartiles, ratios
 
@@ -532,6 +532,20 @@ def queue_of_gevent(times: int) -> float:
     return items(times, queue.put, queue.get)
 
 
+# -- an echo ---------------------------------------------------------------------------------------------------------
+
+
+def echo_by(entrant: str, kind: str = "tcp") -> Step:
+    """The CPU time that a server spends on a request, with 100 connections; a second of them for 100,000 *times*."""
+
+    def step(times: int) -> float:
+        with echo.serving(entrant, kind) as (port, pid):
+            run = echo.ask("tcp", port, pid, connections=100, size=64, seconds=max(0.1, times / 100_000))
+        return float(run["server"] / run["requests"])
+
+    return step
+
+
 OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
     "A switch between two coroutines that are runnable": {
         "switch-only": ("greenlet.switch, nothing else", switch_only),
@@ -606,6 +620,20 @@ OPERATIONS: dict[str, dict[str, tuple[str, Step]]] = {
         "queue-coro": ("coro.Queue", queue_of_coro),
         "queue-gevent": ("gevent.queue.Queue, which is compiled", queue_of_gevent),
     },
+    "An echo of 64 bytes, 100 connections; CPU time of the server": {
+        "echo-greenlet": ("greenlet and epoll", echo_by("greenlet")),
+        "echo-methods": ("by two methods of a socket object", echo_by("ladder", "methods")),
+        "echo-memory": (
+            "which remembers what epoll has said, and has one reader and one writer at a time",
+            echo_by("ladder", "memory"),
+        ),
+        "echo-coroutines": (
+            "found by thread; may be interrupted, is never scheduled twice, and lets others run now and then",
+            echo_by("ladder", "coroutines"),
+        ),
+        "echo-coro": ("coro.sock", echo_by("coro")),
+        "echo-gevent": ("gevent.socket", echo_by("gevent")),
+    },
     "Memory of a coroutine that sleeps, of 10,000": {
         "memory-greenlet": ("a greenlet, parked in a function that is called by another", least.memory_of_greenlet),
         "memory-known": ("as an object with ten fields, which has a number and is found by it", least.memory_of_known),
@@ -649,14 +677,15 @@ def main() -> None:
         os._exit(0)  # the greenlets of a ring are parked for ever
     times: dict[str, list[float]] = {name: [] for name in STEPS}
     names = list(STEPS)
-    for number in range(args.rounds):
-        print(f"\rround {number + 1} of {args.rounds}", end="", file=sys.stderr, flush=True)
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            command = [sys.executable, "-m", "benchmarks.floors", "--times", str(args.times), "--step", name]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                sys.exit(f"\n{name} failed: {done.stderr.strip()}")
-            times[name].append(float(done.stdout))
+    with native.compiled() as environment:
+        for number in range(args.rounds):
+            print(f"\rround {number + 1} of {args.rounds}", end="", file=sys.stderr, flush=True)
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                command = [sys.executable, "-m", "benchmarks.floors", "--times", str(args.times), "--step", name]
+                done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+                if done.returncode:
+                    sys.exit(f"\n{name} failed: {done.stderr.strip()}")
+                times[name].append(float(done.stdout))
     print(file=sys.stderr)
     print(f"CPython {sys.version.split()[0]}; medians of {args.rounds} interleaved rounds.\n")
     print("\n\n".join(table(title, times) for title in OPERATIONS))

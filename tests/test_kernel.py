@@ -19,6 +19,7 @@ import pytest
 import coro
 from coro.kernel import SPARE_WORKERS, this_kernel
 from coro.poller import Poller
+from coro.repair import repair
 
 
 class Boom(Exception):
@@ -692,3 +693,70 @@ def test_the_dead_leave_no_void_entries_behind(loop, monkeypatch, failures):
     loop(main)
     assert [type(exc) for exc in failures] == [MemoryError] * 3
     failures.clear()
+
+
+def test_what_a_signal_handler_queues_at_the_end_of_a_pass_is_in_the_next_one(loop):
+    """Not behind it: if that is the entry that asks the system, nobody else would put another one in."""
+    kernel = this_kernel()
+
+    class Queue(deque):
+        def append(self, entry):
+            super().append(entry)
+            if len(self) == 2:  # the second one that yields, which ends the pass
+                kernel.count(kernel.budget)  # as a handler does that makes many ready
+
+    def main():
+        other = coro.spawn(coro.yield_slice)
+        kernel.yielded = Queue()
+        coro.yield_slice()
+        assert kernel.poll in kernel.ready
+        assert kernel.poll not in kernel.yielded
+        other.join()
+
+    try:
+        loop(main)
+    finally:
+        kernel.ready, kernel.yielded = deque(), deque()
+
+
+def test_a_timeout_that_a_signal_handler_notes_while_others_enter_the_heap_is_not_lost(loop, monkeypatch):
+    kernel = this_kernel()
+    add_timer = type(kernel).add_timer
+    noted = []
+
+    def add(self, when, target):
+        if len(noted) == 1:
+            noted.append(self.begin_timeout(coro.current(), 60))
+        add_timer(self, when, target)
+
+    def main():
+        noted.append(kernel.begin_timeout(coro.current(), 50))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(kernel), "add_timer", add)
+            kernel._arm()
+        assert kernel.unarmed is None
+        assert [kernel.timer_map[timeout[1]] is timeout for timeout in noted] == [True, True]
+        for timeout in noted:
+            kernel.end_timeout(timeout)
+
+    loop(main)
+
+
+def test_repair_leaves_no_timeout_both_in_the_heap_and_among_those_that_are_not(loop):
+    """As it is when a signal handler has raised just then.  A fork would make a ring of it."""
+    kernel = this_kernel()
+
+    def main():
+        timeouts = [kernel.begin_timeout(coro.current(), 50 + number) for number in range(4)]
+        ended = kernel.begin_timeout(coro.current(), 60)
+        last = kernel.begin_timeout(coro.current(), 70)
+        kernel.end_timeout(ended)
+        for timeout in timeouts[1:3]:
+            kernel.add_timer(timeout[1], timeout)
+        repair(kernel, None)
+        assert kernel.begun() == [timeouts[0], timeouts[3], last]
+        for timeout in (*timeouts, last):
+            kernel.end_timeout(timeout)
+        assert not kernel.timer_map
+
+    loop(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import time
 import pytest
 
 import coro
+from coro.kernel import this_kernel
 
 
 def compute(seconds):
@@ -93,7 +95,8 @@ PROGRAM = """
 import threading, time
 import coro
 
-coro.latency.BUSY = 0.1  # take the loop for busy even where this process gets a tenth of a processor only
+coro.latency.BUSY = 0.1  # take the loop for busy even where this process gets a tenth of a processor only,
+coro.latency.STAY = -1  # and do not have the thread stay because it has stalled
 
 def is_watched():
     return any(thread.name == "coro latency" for thread in threading.enumerate())
@@ -178,6 +181,7 @@ def test_a_long_run_in_a_loop_that_was_not_watched_is_reported_and_the_next_one_
         def hold_up_unwatched():  # at once: another poll might find that the loop is busy no more
             if is_watched():
                 return False
+            coro.latency.STAY = 60
             compute(0.35)
             return True
 
@@ -191,10 +195,10 @@ def test_a_long_run_in_a_loop_that_was_not_watched_is_reported_and_the_next_one_
         """,
     )
 
-    unknown, known = re.findall(r"High Latency: \((\d\.\d{3})s\) for (.*)\n", said)
-    assert 0.3 <= float(unknown[0]) < 3
-    assert "not watched" in unknown[1]
-    assert "second" in known[1]
+    unknown = re.search(r"High Latency: \((\d\.\d{3})s\) between two polls of a loop that was not watched", said)
+    assert unknown is not None, said
+    assert 0.3 <= float(unknown[1]) < 3
+    assert re.search(r"High Latency: \(\d\.\d{3}s\) for <coro #\d+ name='second'", said), said
 
 
 def test_nobody_is_blamed_because_the_thread_itself_was_kept_waiting(loop, capfd):
@@ -203,11 +207,45 @@ def test_nobody_is_blamed_because_the_thread_itself_was_kept_waiting(loop, capfd
     def main():
         (one,) = coro.latency._watcher.watches
         for _ in range(50):
-            coro.sleep_relative(0)
+            coro.sleep_relative(0.001)
             with coro.latency._watcher.lock:
                 one.look(time.monotonic() - 1)
             assert one.suspect is not None
 
-    loop(main)
+    coro.set_latency_warning(4)  # 0.8 s: this process may stall for some tenths
+    try:
+        loop(main)
+    finally:
+        coro.set_latency_warning(1)
 
     assert "High Latency" not in capfd.readouterr().err
+
+
+def test_a_loop_that_cannot_begin_in_another_one_leaves_it_watched(loop):
+    def main():
+        before = this_kernel().on_review
+        with pytest.raises(RuntimeError):
+            loop(int)
+        assert this_kernel().on_review is before is not None
+        assert this_kernel().next_review < math.inf
+        assert coro.latency._watcher.watches
+
+    loop(main)
+    assert this_kernel().on_review is None
+
+
+def test_no_repr_is_made_of_a_coroutine_that_is_not_reported(loop):
+    """It may be as long as the arguments of a partial function are."""
+
+    class Body:
+        def __repr__(self):
+            raise AssertionError("its repr was made")
+
+        def __call__(self):
+            compute(0.12)  # two looks, and too short to be reported
+
+    coro.set_latency_warning(10)
+    try:
+        loop(lambda: coro.spawn(Body()).join())
+    finally:
+        coro.set_latency_warning(1)

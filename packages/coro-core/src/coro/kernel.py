@@ -88,13 +88,13 @@ SPARE_WORKERS: Final = 1024  # greenlets kept while the loop idles, about 6 KB e
 SECONDS_PER_WORKER: Final = 1e-5  # to make one anew: they are kept through a wait that is shorter than that would take
 LONGEST_WAIT: Final = 86400.0  # seconds: epoll and poll count milliseconds in 32 bits
 FEW_DESCRIPTORS: Final = 32  # measured: to look through 40 takes as long as a poll
-NOBODY: Final = object()
+NOBODY: Final = object()  # the body of nobody: None would be taken for one that is fit to be spawned
 POLLER_FAILURES: Final = 10  # failed waits in a row after which a poller is given up
 
 Entry = Callable[[], Any]
 
 #: A deadline over a stretch of one coroutine: [the coroutine, or None once the stretch is over; the deadline; what was
-#: raised, or True if it was postponed once, or None; in `Kernel.unarmed` the one that began before it, or None].
+#: raised, or True if it was postponed once, or None; in `Kernel.unarmed` the one that was noted before it, or None].
 #: The exception that is raised names it, by ``args[0]``.
 #: No class: with_timeout() is called for each request of a server, and making an object would cost a fifth of it.
 Timeout = list[Any]
@@ -140,8 +140,8 @@ class Kernel:
     __slots__ = tuple(
         (
             "__weakref__ at_end births body budget current deadline drain events exit_code exiting externals failure "
-            "failures fds hub idle in_pass inbox limit live max_wait newborn old_wakeup_fd on_deadlock on_review "
-            "on_wake passes poll polled poller poller_name ready repair request review running settled signals stale "
+            "failures fds hub idle in_pass inbox limit live max_wait newborn next_review old_wakeup_fd on_deadlock on_review "
+            "on_wake passes poll polled poller poller_name ready repair request running settled signals stale "
             "start stop thread timer_map timers told unarmed unstarted waited_for wake_read wake_write woken yielded"
         ).split()
     )
@@ -164,7 +164,7 @@ class Kernel:
 
         self.timers: list[float] = []
         self.timer_map: dict[float, Any] = {}
-        self.unarmed: Timeout | None = None  # the one that began last of those not in the heap yet, and so on
+        self.unarmed: Timeout | None = None  # of those not in the heap yet, the one noted last, and so on
 
         self.fds: dict[int, Descriptor] = {}
         self.events: list[tuple[int, int]] = []  # of the last poll, those that have not been dealt with
@@ -198,7 +198,7 @@ class Kernel:
         self.told: set[int] = set()  # who has had its Shutdown
         self.failures = 0
         self.on_deadlock: Callable[[], None] | None = None
-        self.review = inf  # the time from which on the next poll calls this, with its time and the one since the last:
+        self.next_review = inf  # from this time on the next poll calls on_review(its time, seconds since the last poll)
         self.on_review: Callable[[float, float], None] | None = None
         all_threads.kernels.add(self)
 
@@ -258,7 +258,7 @@ class Kernel:
                         else:
                             co._value = fun(*args)
                     except BaseException as exc:
-                        if co is None:  # it came before the first line: `repair` finds the newborn
+                        if co is None:  # it came before that was taken: `repair` finds the newborn
                             raise
                         co._error = (exc, exc.__traceback__)
                         co._value = None  # what was sent to it
@@ -481,7 +481,9 @@ class Kernel:
 
     def begin_timeout(self, co: coro, seconds: float) -> Timeout:
         """Put the running coroutine *co* under a deadline from now on; the caller must `end_timeout`."""
-        self.unarmed = timeout = [co, monotonic() + max(0, seconds), None, self.unarmed]
+        timeout = [co, monotonic() + max(0, seconds), None, None]
+        timeout[3] = self.unarmed  # not in the line before: what makes the list may run the garbage collector
+        self.unarmed = timeout
         if seconds <= 0:  # over already: to be noticed at the first park
             self.count(self.budget)
         return timeout
@@ -491,14 +493,12 @@ class Kernel:
         timeout[0] = timeout[2] = None  # an exception that its own traceback leads back to would be garbage for long
         if self.unarmed is timeout:
             self.unarmed = timeout[3]
+            timeout[3] = None
         else:
             self.cancel_timer(timeout[1], timeout)
 
     def begun(self) -> list[Timeout]:
-        """Return the timeouts that are not in the heap yet in the order in which they began.
-
-        In this order, because of equal deadlines the outer one wins.
-        """
+        """Return the timeouts that are not in the heap yet, the outer one first: of equal deadlines it wins."""
         found = []
         timeout = self.unarmed
         while timeout is not None:
@@ -508,14 +508,16 @@ class Kernel:
         return found
 
     def _arm(self) -> None:
-        begun = self.begun()
-        for timeout in begun:
-            co, when, *_ = timeout
-            if co is not None and when != inf:
-                self.add_timer(when, timeout)
-        self.unarmed = None
-        for timeout in begun:
-            timeout[3] = None
+        while self.unarmed is not None:  # a signal handler may note one more meanwhile
+            begun = self.begun()
+            for timeout in begun:
+                co, when, *_ = timeout
+                if co is not None and when != inf:
+                    self.add_timer(when, timeout)
+            if self.unarmed is begun[-1]:
+                self.unarmed = None
+                for timeout in begun:
+                    timeout[3] = None
 
     def _fire(self, now: float) -> None:
         """Wake and interrupt those whose time has come, by deadline, then in the order in which they were set."""
@@ -647,7 +649,10 @@ class Kernel:
         return self.ready.popleft() if self.ready else self.next_pass()
 
     def next_pass(self) -> Entry:
-        """Nothing is ready any more: let those in that have yielded.  Returns the entry to call next."""
+        """Nothing is ready any more: let those in that have yielded.  Returns the entry to call next.
+
+        (`yield_slice` spells this out.)
+        """
         waits = self.fds and self._must_ask()  # before the rest, because a signal handler may run in a call
         batch = self.yielded
         self.budget = budget = self.budget - len(batch)
@@ -704,7 +709,7 @@ class Kernel:
         ready = self.ready
         # Switches until the next turn: 128, or the whole next pass, halved while they take longer than they should.
         late = begin - self.polled
-        if begin > self.review and self.on_review is not None:
+        if begin > self.next_review and self.on_review is not None:
             self.on_review(begin, late)
         if late > SECONDS_PER_POLL:
             self.passes >>= 1
@@ -717,6 +722,7 @@ class Kernel:
         self.body = NOBODY
         unwinding = self.deadline != inf
         if self.exiting and not unwinding:  # let those run that are ready, but serve neither timers nor descriptors
+            self.polled = begin
             self.drain -= 1
             self.stop = not ready or self.drain <= 0
             return self.stop

@@ -8,9 +8,10 @@ a switch costs nothing.  What a library in C does without giving up the GIL coun
 itself, and takes the time at which it should have come.
 
 But that there is a second thread at all makes everything else dearer: malloc locks its arena, and each system call
-counts the users of its descriptor.  Measured: 4 to 9 % of a switch, 3 to 5 % of an echo.  So the thread goes where that
-matters, while the loop uses the processor nearly all the time and holds nobody up, and comes back when either ends.
-Five times a second the poll reviews that.  It then sees for itself that there was a long run, but not whose it was.
+counts the users of its descriptor.  Measured: 4 to 9 % of a switch, 3 to 5 % of an echo.  So where that matters the
+thread goes away: when a review, which the poll makes five times a second, finds that the loop has used the processor
+nearly all the time and held nobody up.  A later review, which finds that this is over, has it come back.  What took
+long meanwhile is reported too, as the time between two polls: whose it was, or of how many, nobody knows then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +35,7 @@ UNIT: Final = 0.2  # seconds: Shrapnel's threshold for factor 1
 PERIOD: Final = 0.05  # seconds between two looks
 REVIEW: Final = 0.2  # seconds: not longer than the shortest run that is reported, so that a review follows each
 BUSY: Final = 0.7  # of the time between two reviews, on the processor
-STAY: Final = 60.0  # seconds that the thread stays after a run that was longer than the time between two looks
+STAY: Final = 60.0  # seconds that the thread stays once two polls were farther apart than two looks
 
 _factor = 1
 
@@ -47,8 +47,8 @@ def set_latency_warning(factor: int) -> int:
         factor: in units of 0.2 seconds, from 0 (never) to 300; by default 1.  Loops that are running already keep
             looking only if it was not 0 when they began.
 
-    A loop that was busy all the time and held nobody up until then is not watched: the first long run in it is
-    reported without a name, and those of the next minute with one.
+    A loop that was busy all the time, and held nobody up, when it was last reviewed is not watched: what takes long in
+    it then is reported without a name, and those of the next minute with one.
 
     Returns the old factor.  TypeError if it is no int, ValueError if it is out of range.
     """
@@ -71,16 +71,17 @@ class watch:
         self.suspect: coro | None = None
         self.since = 0.0
         self.stay = 0.0  # until when the thread is needed, whatever else speaks against it
-        self.reviewed, self.used = monotonic(), time.process_time()
+        self.reviewed, self.used = monotonic(), time.thread_time()
 
     def __enter__(self) -> None:
-        if _factor:
+        if _factor and self.kernel.on_review is None:  # else the loop runs already, and is about to say so
             _watcher.add(self)
             self.kernel.on_review = self.review
-            self.kernel.review = self.reviewed + REVIEW
+            self.kernel.next_review = self.reviewed + REVIEW
 
     def __exit__(self, *exc_info: object) -> None:
-        self.kernel.review, self.kernel.on_review = inf, None
+        if self.kernel.on_review == self.review:
+            self.kernel.next_review, self.kernel.on_review = inf, None
         _watcher.discard(self)
 
     def look(self, due: float) -> None:
@@ -96,29 +97,40 @@ class watch:
         """Report the suspect if it has run for too long; then go on.  An entry."""
         late, co = monotonic() - self.since, self.suspect
         self.suspect = None
-        self.report(late, repr(co))
+        if is_long(late):
+            report(late, f"for {co!r}")
         del co  # a spare worker may stay parked in this frame for long
         return self.kernel.next_entry()()
 
     def review(self, now: float, late: float) -> None:
         """Let the thread go, or have it come back.  Called by a poll, *late* seconds after the last one."""
-        using = time.process_time()
+        using = time.thread_time()
         busy = using - self.used > BUSY * (now - self.reviewed)
-        self.reviewed, self.used = now, using
-        self.kernel.review = now + REVIEW
         if late > PERIOD:
             self.stay = now + STAY
         if self in _watcher.watches:
             if busy and now > self.stay and self.suspect is None and threading.active_count() == 2:
                 _watcher.discard(self)
         elif not busy or late > PERIOD:
-            with suppress(RuntimeError):  # there are too many threads
+            try:
                 _watcher.add(self)
-            self.report(late, "one that was not watched, as all went well; the next will be named")
+            except RecursionError:  # in a stack that is full: the hub tries again
+                raise
+            except RuntimeError:  # there are too many threads
+                pass
+            if is_long(late):
+                report(late, "between two polls of a loop that was not watched, as all went well")
+        self.reviewed, self.used = now, using  # last: what failed has reviewed nothing
+        self.kernel.next_review = now + REVIEW
 
-    def report(self, late: float, who: str) -> None:
-        if _factor and late > _factor * UNIT:
-            write_stderr(f"{time.ctime()} High Latency: ({late:.3f}s) for {who}\n")
+
+def is_long(seconds: float) -> bool:
+    """Return whether so long a run is to be reported."""
+    return _factor > 0 and seconds > _factor * UNIT
+
+
+def report(seconds: float, what: str) -> None:
+    write_stderr(f"{time.ctime()} High Latency: ({seconds:.3f}s) {what}\n")
 
 
 class Watcher:
@@ -135,7 +147,11 @@ class Watcher:
             if self.thread is None:
                 self.stop = threading.Event()
                 thread = threading.Thread(target=self.run, args=(self.stop,), name="coro latency", daemon=True)
-                thread.start()  # fails where there are too many threads
+                try:
+                    thread.start()  # fails where there are too many threads
+                except BaseException:
+                    self.stop.set()  # it may have begun
+                    raise
                 self.thread = thread
             one.suspect = None
             self.watches.add(one)
@@ -145,8 +161,8 @@ class Watcher:
             self.watches.discard(one)
             if self.watches or self.thread is None:
                 return
-            thread, self.thread = self.thread, None
             self.stop.set()
+            thread, self.thread = self.thread, None
         thread.join()  # a loop that has ended leaves no thread behind
 
     def run(self, stop: threading.Event) -> None:

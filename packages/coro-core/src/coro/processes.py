@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 from . import signal_handler
@@ -252,10 +253,11 @@ def forget(kernel: Kernel, survivor: coro | None) -> None:
     kernel.timers.clear()
     kernel.timer_map.clear()
     kernel.unarmed = None
-    for target in targets:
+    for target in {id(target): target for target in targets}.values():  # one in both would make a ring
         if type(target) is list and target[0] is survivor:
             target[3] = kernel.unarmed
             kernel.unarmed = target
+    kernel.next_review, kernel.on_review = inf, None
     for queue in (kernel.ready, kernel.yielded, kernel.newborn, kernel.inbox, kernel.events):
         queue.clear()
     kernel.budget = 0

@@ -152,8 +152,16 @@ def repair_timers(kernel: Kernel) -> None:
             del kernel.timer_map[when]
     kernel.timers[:] = kernel.timer_map
     heapify(kernel.timers)
-    begun = [timeout for timeout in kernel.begun() if not ended(timeout)]
-    kernel.unarmed = None
-    for timeout in begun:
-        timeout[3] = kernel.unarmed
-        kernel.unarmed = timeout
+    # Unlinked one by one, the chain staying whole: a signal handler may note another one meanwhile.
+    armed = {
+        id(item)
+        for target in kernel.timer_map.values()
+        for item in (target.values() if isinstance(target, dict) else (target,))
+    }
+    while kernel.unarmed is not None and (ended(kernel.unarmed) or id(kernel.unarmed) in armed):
+        kernel.unarmed = kernel.unarmed[3]
+    timeout = kernel.unarmed
+    while timeout is not None:
+        while timeout[3] is not None and (ended(timeout[3]) or id(timeout[3]) in armed):
+            timeout[3] = timeout[3][3]
+        timeout = timeout[3]

@@ -82,7 +82,8 @@ def stack_string(frame: FrameType | None = None) -> str:
     if frame is None:
         frame = sys._getframe(1)
     places: list[str] = []
-    while frame is not None and frame.f_globals.get("__name__") != "coro.kernel":  # below it is the same for all
+    # Below the scheduler it is the same for all.
+    while frame is not None and frame.f_globals.get("__name__") not in ("coro.kernel", "coro.running"):
         if len(places) == MOST_PLACES:
             places.append("[...]")
             break

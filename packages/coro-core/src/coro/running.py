@@ -61,8 +61,8 @@ def run_kernel(kernel: Kernel, max_wait: float, grace: Callable[[], float]) -> A
         kernel.running = True
         kernel.polled = monotonic()
         dispatch(kernel)
-        for ended in list(kernel.at_end):
-            ended()
+        for shut in list(kernel.at_end):
+            shut()
         kernel.deadline = monotonic() + grace()
         kernel.ready.appendleft(kernel.tell)
         dispatch(kernel)
@@ -127,8 +127,8 @@ def tidy(kernel: Kernel, grace: float) -> None:
     kernel.failure = kernel.hub = kernel.waited_for = kernel.unarmed = None
     kernel.body = NOBODY
     kernel.drain, kernel.deadline = DRAIN_POLLS, inf
-    for ended in list(kernel.at_end):  # opened meanwhile
-        ended()
+    for shut in list(kernel.at_end):  # opened meanwhile
+        shut()
     kernel.externals = 0
 
 

@@ -55,7 +55,8 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
     ours: Timeout | None = None
     try:  # from here on: it must not stay armed, whatever comes between any two of these lines
         if delta > 0:
-            ours = [co, monotonic() + delta, None, kernel.unarmed]
+            ours = [co, monotonic() + delta, None, None]
+            ours[3] = kernel.unarmed  # not in the line before: what makes the list may run the garbage collector
             kernel.unarmed = ours
         else:
             check_seconds(delta)
@@ -85,6 +86,7 @@ def with_timeout(delta: float, function: Callable[P, T], /, *args: P.args, **kwa
         expires = ours[2] is exc
         if kernel.unarmed is ours:  # without a call: the stack may be full
             kernel.unarmed = ours[3]
+            ours[3] = None  # the exception may be kept, and with it this frame
         else:
             kernel.end_timeout(ours)
         if expires:

@@ -211,9 +211,9 @@ def yield_slice() -> None:
             if not yielded:  # nobody else is there
                 return None
             co._scheduled = yielded
-            yielded.append(resume)
             kernel.ready = yielded
             kernel.yielded = ready
+            yielded.append(resume)  # after that: a signal handler may run in a call
             yielded.popleft()()
         kernel.current = co
         co._scheduled = 0
