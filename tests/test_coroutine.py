@@ -748,3 +748,22 @@ def test_all_threads_can_be_walked_while_coroutines_come_and_go(loop):
         assert list(coro.all_threads) == [coro.current().id]
 
     loop(main)
+
+
+def test_a_function_whose_repr_fails_does_no_harm(loop):
+    """It has no name, so its repr would be that of the coroutine, which is needed when it ends."""
+
+    class Body:
+        def __repr__(self):
+            raise RuntimeError("no repr")
+
+        def __call__(self):
+            return 7
+
+    def main():
+        co = coro.spawn(Body())
+        assert "Body object at" in co.name
+        assert co.result() == 7
+        assert "Body object at" in repr(co)
+
+    loop(main)

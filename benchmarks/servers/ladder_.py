@@ -79,7 +79,7 @@ class WithMethods:
         self.std = std
         resume = getcurrent().switch
         loop.reports[std.fileno()] = lambda mask: loop.ready.append(resume)
-        loop.epoll.register(std.fileno(), EDGE)
+        loop.epoll.register(std.fileno(), select.EPOLLIN | select.EPOLLET)  # it does not ask what was reported
 
     def recv(self, size: int) -> bytes:
         self.loop.ready.popleft()()
@@ -193,7 +193,7 @@ class Shared(Remembered):
 
 
 class ForCoroutines:
-    """It works in any thread, can be interrupted, and does not go on for ever when there is always something to read."""
+    """It works in any thread, can be interrupted, and lets others run when there is always something to read."""
 
     __slots__ = ("entry", "std")
 

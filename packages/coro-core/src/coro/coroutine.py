@@ -33,6 +33,7 @@ __all__ = [
     "coro",
     "made",
     "main_stub",
+    "name_of",
     "not_at_end",
     "set_selfishness",
 ]
@@ -133,7 +134,7 @@ class coro:
         name = self._name
         if name is None:
             fun = self._fun
-            name = getattr(fun, "__qualname__", None) or (f"coro {self._id}" if fun is None else repr(fun))
+            name = f"coro {self._id}" if fun is None else name_of(fun)
         return name
 
     @property
@@ -330,6 +331,14 @@ class coro:
             raise error.with_traceback(traceback)  # the original one: it must not grow with each collector (D-55)
         finally:
             del self, error, traceback  # else the exception, its traceback, this frame and they would hold each other
+
+
+def name_of(fun: Callable[..., Any]) -> str:
+    """Return the name of a coroutine that nobody has named.  Never raises: it is needed when things go wrong."""
+    try:
+        return getattr(fun, "__qualname__", None) or repr(fun)
+    except Exception:  # of its __repr__
+        return object.__repr__(fun)
 
 
 def made(

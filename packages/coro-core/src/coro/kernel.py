@@ -61,7 +61,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from greenlet import getcurrent, greenlet
 
-from .coroutine import CANCELLED, READY, all_threads, coro
+from .coroutine import CANCELLED, READY, all_threads, coro, name_of
 from .exceptions import Interrupted, Shutdown, SimultaneousError, YieldFromMain, clear_own_frames, timeout_of
 from .repair import repair
 
@@ -140,9 +140,9 @@ class Kernel:
     __slots__ = tuple(
         (
             "__weakref__ at_end births body budget current deadline drain events exit_code exiting externals failure "
-            "failures fds hub idle in_pass inbox limit live max_wait newborn next_review old_wakeup_fd on_deadlock on_review "
-            "on_wake passes poll polled poller poller_name ready repair request running settled signals stale "
-            "start stop thread timer_map timers told unarmed unstarted waited_for wake_read wake_write woken yielded"
+            "failures fds hub idle in_pass inbox limit live max_wait newborn next_review old_wakeup_fd on_deadlock "
+            "on_review on_wake passes poll polled poller poller_name ready repair request running settled signals "
+            "stale start stop thread timer_map timers told unarmed unstarted waited_for wake_read wake_write woken yielded"
         ).split()
     )
 
@@ -269,7 +269,7 @@ class Kernel:
                         try:
                             co._name = co._fun.__qualname__
                         except AttributeError:
-                            co._name = repr(co._fun)
+                            co._name = name_of(co._fun)
                     fun = args = None
                     co._dead = True
                     del self.live[co._id]
@@ -461,7 +461,7 @@ class Kernel:
         other = timer_map[when]
         if type(other) is dict:
             other[id(target)] = target
-        else:
+        elif other is not target:
             timer_map[when] = {id(other): other, id(target): target}
 
     def cancel_timer(self, when: float, target: Any) -> None:

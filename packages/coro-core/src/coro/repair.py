@@ -22,7 +22,7 @@ from greenlet import greenlet
 from .coroutine import READY, coro
 
 if TYPE_CHECKING:
-    from .kernel import Entry, Kernel
+    from .kernel import Entry, Kernel, Timeout
 
 READ = 0x0001  # as in `coro.kernel`, which imports this
 __all__ = ["repair"]
@@ -152,16 +152,16 @@ def repair_timers(kernel: Kernel) -> None:
             del kernel.timer_map[when]
     kernel.timers[:] = kernel.timer_map
     heapify(kernel.timers)
-    # Unlinked one by one, the chain staying whole: a signal handler may note another one meanwhile.
-    armed = {
-        id(item)
-        for target in kernel.timer_map.values()
-        for item in (target.values() if isinstance(target, dict) else (target,))
-    }
-    while kernel.unarmed is not None and (ended(kernel.unarmed) or id(kernel.unarmed) in armed):
+
+    def needless(timeout: Timeout) -> bool:
+        target = kernel.timer_map.get(timeout[1])
+        return ended(timeout) or target is timeout or (isinstance(target, dict) and id(timeout) in target)
+
+    # One by one, so that the chain stays whole: a signal handler may note another one meanwhile.
+    while kernel.unarmed is not None and needless(kernel.unarmed):
         kernel.unarmed = kernel.unarmed[3]
     timeout = kernel.unarmed
     while timeout is not None:
-        while timeout[3] is not None and (ended(timeout[3]) or id(timeout[3]) in armed):
+        while timeout[3] is not None and needless(timeout[3]):
             timeout[3] = timeout[3][3]
         timeout = timeout[3]
