@@ -142,7 +142,8 @@ class Kernel:
             "__weakref__ at_end births body budget current deadline drain events exit_code exiting externals failure "
             "failures fds hub idle in_pass inbox limit live max_wait newborn next_review old_wakeup_fd on_deadlock "
             "on_review on_wake passes poll polled poller poller_name ready repair request running settled signals "
-            "stale start stop thread timer_map timers told unarmed unstarted waited_for wake_read wake_write woken yielded"
+            "stale start stop thread timer_map timers told unarmed unstarted waited_for wake_read wake_write woken "
+            "yielded"
         ).split()
     )
 
