@@ -9,7 +9,7 @@ itself, and takes the time at which it should have come.
 
 But that there is a second thread at all makes everything else dearer: malloc locks its arena, and each system call
 counts the users of its descriptor.  Measured: 4 to 9 % of a switch, 3 to 5 % of an echo.  So where that matters the
-thread goes away: when a review, which the poll makes five times a second, finds that the loop has used the processor
+thread goes away: when a review, which the poll makes twenty times a second, finds that the loop has used the processor
 nearly all the time and held nobody up.  A later review, which finds that this is over, has it come back.  What took
 long meanwhile is reported too, as the time between two polls: whose it was, or of how many, nobody knows then.
 """
@@ -33,7 +33,7 @@ __all__ = ["set_latency_warning", "watch"]
 
 UNIT: Final = 0.2  # seconds: Shrapnel's threshold for factor 1
 PERIOD: Final = 0.05  # seconds between two looks
-REVIEW: Final = 0.2  # seconds: not longer than the shortest run that is reported, so that a review follows each
+REVIEW: Final = PERIOD  # shorter than the shortest run that is reported, so that a review follows each
 BUSY: Final = 0.7  # of the time between two reviews, on the processor
 STAY: Final = 60.0  # seconds that the thread stays once two polls were farther apart than two looks
 
@@ -71,13 +71,13 @@ class watch:
         self.suspect: coro | None = None
         self.since = 0.0
         self.stay = 0.0  # until when the thread is needed, whatever else speaks against it
-        self.reviewed, self.used = monotonic(), time.thread_time()
+        self.reviewed = self.used = 0.0  # when the last review was; the processor time until then
 
     def __enter__(self) -> None:
         if _factor and self.kernel.on_review is None:  # else the loop runs already, and is about to say so
             _watcher.add(self)
             self.kernel.on_review = self.review
-            self.kernel.next_review = self.reviewed + REVIEW
+            self.kernel.next_review = 0.0  # at the first poll: until then modules are imported, which is no load
 
     def __exit__(self, *exc_info: object) -> None:
         if self.kernel.on_review == self.review:
@@ -105,7 +105,7 @@ class watch:
     def review(self, now: float, late: float) -> None:
         """Let the thread go, or have it come back.  Called by a poll, *late* seconds after the last one."""
         using = time.thread_time()
-        busy = using - self.used > BUSY * (now - self.reviewed)
+        busy = self.reviewed > 0 and using - self.used > BUSY * (now - self.reviewed)
         if late > PERIOD:
             self.stay = now + STAY
         if self in _watcher.watches:
