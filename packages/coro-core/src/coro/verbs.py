@@ -195,7 +195,7 @@ def yield_slice() -> None:
             yielded.append(resume)
             ready.popleft()()
         # The end of a pass.  In a short one its price is shared by few, so Kernel.next_pass is spelt out: with two
-        # runnable a switch takes 5 % less, and to yield alone takes less than half.
+        # runnable a switch takes 4 to 7 % less, and to yield alone takes 30 to 38 % less.
         elif (
             kernel.fds
             or (budget := kernel.budget - len(yielded) - 1) <= 0
